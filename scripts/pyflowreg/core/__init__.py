@@ -1,0 +1,1 @@
+"""Dense optical flow: pyramid, motion tensor, solver, warping."""

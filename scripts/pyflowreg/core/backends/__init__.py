@@ -1,0 +1,1 @@
+"""Flow backends, one module each."""

@@ -1,0 +1,89 @@
+"""The two numerics profiles, and the only way from floating point to integers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+
+@dataclass(frozen=True)
+class Numerics:
+    """The switches in which the profiles differ; everything else is shared code.
+
+    Parameters
+    ----------
+    swapped_spacing : bool
+        Exchange the row and column grid spacing of non-square pyramid levels.
+    warp_coarsest : bool
+        Warp the moving frame by the initial field at the coarsest level too.
+    first_channel_starts : bool
+        Until the first update of the robust weights, let only channel 0 drive the data term.
+    batch_range : bool
+        Scale every batch by its own intensity range, twice, instead of one range per recording.
+    last_channel_reference : bool
+        Standardise an external reference on its last channel only.
+    first_frame_range : bool
+        With `separate` normalisation, scale the reference by the range of the first frame only.
+    stage2_rigid_start : bool
+        Between recordings, use the rigid shift only as the initial field, with the default
+        parameters of `get_displacement`, instead of warping by it first.
+    drop_short_bin : bool
+        Treat an incomplete last bin as the original does: darker, or dropped.
+    """
+
+    swapped_spacing: bool
+    warp_coarsest: bool
+    first_channel_starts: bool
+    batch_range: bool
+    last_channel_reference: bool
+    first_frame_range: bool
+    stage2_rigid_start: bool
+    drop_short_bin: bool
+
+
+PROFILES = {
+    "standard": Numerics(False, True, False, False, False, False, False, False),
+    "matlab": Numerics(True, False, True, True, True, True, True, True),
+}
+"""`standard` is the default; `matlab` reproduces the original toolbox."""
+
+PRECISIONS: dict[str, type[np.floating[Any]]] = {"single": np.float32, "double": np.float64}
+
+
+def to_dtype(x: NDArray[Any], dtype: DTypeLike) -> NDArray[Any]:
+    """Convert to `dtype`; integers are rounded half away from zero and saturate.
+
+    Parameters
+    ----------
+    x : ndarray
+        Floating point or integer values, any shape.
+    dtype : dtype-like
+        Target type.
+
+    Returns
+    -------
+    ndarray
+        `x` in `dtype`; the same array if it has that type already.
+
+    Raises
+    ------
+    ValueError
+        If a NaN would have to become an integer.
+    """
+    target = np.dtype(dtype)
+    if x.dtype == target or not np.issubdtype(target, np.integer):
+        return x.astype(target, copy=False)
+    info = np.iinfo(target)
+    if np.issubdtype(x.dtype, np.integer):
+        return np.clip(x, info.min, info.max).astype(target)
+    if np.isnan(x).any():
+        raise ValueError(f"NaN cannot be stored as {target}.")
+    # float64 holds every integer up to 32 bits exactly, so the saturation bounds are exact;
+    # x + 0.5 is not used because it rounds 0.49999999999999994 up.
+    value = np.asarray(x, dtype=np.float64)
+    whole = np.trunc(value)
+    whole += np.copysign(np.abs(value - whole) >= 0.5, value)
+    return np.clip(whole, info.min, info.max).astype(target)

@@ -1,0 +1,1 @@
+"""What only workflow jobs need: job context and resource estimates."""
