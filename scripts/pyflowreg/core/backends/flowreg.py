@@ -1,0 +1,174 @@
+"""The reference backend: numba kernels, one frame per thread."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pyflowreg.core.level_solver import solve_level
+from pyflowreg.core.median import median_5x5
+from pyflowreg.core.motion_tensor import motion_tensor
+from pyflowreg.core.parameters import FlowParameters
+from pyflowreg.core.pyramid import Level, pyramid_levels, resize
+from pyflowreg.core.warp_kernels import warp_cubic
+
+MEDIAN_ABOVE = 5
+"""Increments are median filtered on levels whose sides are both longer than this (pixels)."""
+
+
+def create(backend_params: dict[str, Any]) -> FlowregBackend:
+    """Make the backend; it has no settings of its own."""
+    del backend_params
+    return FlowregBackend()
+
+
+class FlowregBackend:
+    """Coarse-to-fine variational flow on the CPU."""
+
+    def prepare(self, fixed: NDArray[Any], parameters: FlowParameters) -> FlowregPlan:
+        """Make the plan for one fixed frame; see `FlowregPlan`."""
+        return FlowregPlan(fixed, parameters)
+
+
+@dataclass(frozen=True)
+class _PlanLevel:
+    level: Level
+    fixed: NDArray[Any]
+    weight: NDArray[Any]
+    alpha: tuple[float, float]
+
+
+def _resize_planes(planes: NDArray[Any], height: int, width: int) -> NDArray[Any]:
+    return np.stack([resize(plane, height, width) for plane in planes])
+
+
+class FlowregPlan:
+    """Reference pyramid, weights and spacings of one fixed frame.
+
+    Parameters
+    ----------
+    fixed : ndarray
+        Shape (H, W, C), scaled to about [0, 1].
+    parameters : FlowParameters
+        Settings of the computation.
+    """
+
+    def __init__(self, fixed: NDArray[Any], parameters: FlowParameters) -> None:
+        self.parameters = parameters
+        self.height, self.width, channels = fixed.shape
+        planes = self._planes(fixed)
+        weight = parameters.weight_planes(self.height, self.width, channels)
+        self._a_data = parameters.exponents(channels)
+        self._levels = []
+        for level in pyramid_levels(
+            self.height,
+            self.width,
+            eta=parameters.eta,
+            levels=parameters.levels,
+            min_level=parameters.min_level,
+            swapped_spacing=parameters.switches.swapped_spacing,
+        ):
+            size = (level.height, level.width)
+            if weight.shape[1:] == (1, 1):
+                scaled = np.broadcast_to(weight, (channels, *size))
+            else:
+                scaled = _resize_planes(weight, *size)
+            alpha_x, alpha_y = (alpha * level.alpha_scale for alpha in parameters.alpha)
+            self._levels.append(
+                _PlanLevel(
+                    level,
+                    _resize_planes(planes, *size),
+                    np.ascontiguousarray(scaled, dtype=parameters.dtype),
+                    (alpha_x, alpha_y),
+                )
+            )
+
+    def _planes(self, frame: NDArray[Any]) -> NDArray[Any]:
+        return np.ascontiguousarray(np.moveaxis(frame, -1, 0), dtype=self.parameters.dtype)
+
+    def displacements(
+        self, moving: NDArray[Any], uv: NDArray[Any] | None = None, threads: int = 1
+    ) -> NDArray[Any]:
+        """Displacement of every moving frame.
+
+        Parameters
+        ----------
+        moving : ndarray
+            Shape (T, H, W, C).
+        uv : ndarray, optional
+            Initial displacement for all frames, pixels, shape (H, W, 2); zero by default.
+        threads : int
+            Frames computed at the same time; the result does not depend on it.
+
+        Returns
+        -------
+        ndarray
+            Backward map in pixels, shape (T, H, W, 2), dtype of the chosen precision.
+        """
+        out = np.empty((len(moving), self.height, self.width, 2), self.parameters.dtype)
+
+        def one(index: int) -> None:
+            out[index] = self.displacement(moving[index], uv)
+
+        if threads == 1 or len(moving) == 1:
+            for index in range(len(moving)):
+                one(index)
+        else:
+            with ThreadPoolExecutor(threads) as pool:
+                list(pool.map(one, range(len(moving))))
+        return out
+
+    def displacement(self, moving: NDArray[Any], uv: NDArray[Any] | None = None) -> NDArray[Any]:
+        """Displacement of one moving frame (H, W, C): shape (H, W, 2), pixels."""
+        parameters = self.parameters
+        dtype = parameters.dtype
+        full = self._planes(moving)
+        field = np.zeros((2, self.height, self.width), dtype)
+        if uv is not None:
+            field[:] = np.moveaxis(uv, -1, 0)
+        warp_first = parameters.switches.warp_coarsest and bool(field.any())
+        for position, entry in enumerate(self._levels):
+            level = entry.level
+            field = _resize_planes(field, level.height, level.width)
+            target = _resize_planes(full, level.height, level.width)
+            if position > 0 or warp_first:
+                target = self._warp(target, field, entry)
+            tensor = np.stack(
+                [
+                    motion_tensor(fixed, plane, level.hx, level.hy, parameters.data_term)
+                    for fixed, plane in zip(entry.fixed, target, strict=True)
+                ]
+            )
+            u, v = np.pad(field, ((0, 0), (1, 1), (1, 1)), mode="edge")
+            increments = solve_level(
+                tensor,
+                entry.weight,
+                u,
+                v,
+                a_data=self._a_data,
+                a_smooth=parameters.a_smooth,
+                alpha=entry.alpha,
+                hx=level.hx,
+                hy=level.hy,
+                iterations=parameters.iterations,
+                update_lag=parameters.update_lag,
+                first_channel_starts=parameters.switches.first_channel_starts,
+            )
+            for component, increment in zip(field, increments, strict=True):
+                interior = np.ascontiguousarray(increment[1:-1, 1:-1])
+                if min(level.height, level.width) > MEDIAN_ABOVE:
+                    interior = median_5x5(interior)
+                component += interior
+        field = _resize_planes(field, self.height, self.width)
+        return np.ascontiguousarray(np.moveaxis(field, 0, -1))
+
+    @staticmethod
+    def _warp(target: NDArray[Any], field: NDArray[Any], entry: _PlanLevel) -> NDArray[Any]:
+        out = np.empty_like(target)
+        w = np.ascontiguousarray(np.moveaxis(field, 0, -1))
+        warp_cubic(target, w, 1 / entry.level.hx, 1 / entry.level.hy, entry.fixed, out)
+        return out

@@ -1,0 +1,135 @@
+"""Displacement between two frames."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from pyflowreg.core.backend_registry import get_backend
+from pyflowreg.core.parameters import MIN_SIDE, FlowParameters
+
+
+def _frame(name: str, image: ArrayLike) -> NDArray[Any]:
+    array = np.asarray(image)
+    if array.ndim == 2:
+        array = array[:, :, None]
+    if array.ndim != 3 or min(array.shape[:2]) < MIN_SIDE:
+        raise ValueError(
+            f"{name} has shape {np.shape(image)}; it must be (H, W) or (H, W, C) "
+            f"with H and W of at least {MIN_SIDE} pixels."
+        )
+    if array.dtype.kind not in "fiub":
+        raise ValueError(f"{name} has dtype {array.dtype}; it must be a real number type.")
+    return array
+
+
+def _refuse_not_finite(name: str, array: NDArray[Any]) -> None:
+    if array.dtype.kind == "f" and not np.isfinite(array).all():
+        raise ValueError(
+            f"{name} contains NaN or infinite values, which would spread over the whole "
+            "field. Replace them first, for example by the temporal average."
+        )
+
+
+def get_displacement(
+    fixed: ArrayLike,
+    moving: ArrayLike,
+    *,
+    alpha: float | Sequence[float] = (2.0, 2.0),
+    levels: int = 50,
+    eta: float = 0.75,
+    iterations: int = 20,
+    update_lag: int = 10,
+    a_data: float | Sequence[float] = 0.45,
+    a_smooth: float = 0.5,
+    min_level: int = 0,
+    weight: ArrayLike | None = None,
+    uv: ArrayLike | None = None,
+    const_assumption: str = "gc",
+    numerics: str = "standard",
+    precision: str = "single",
+    backend: str = "flowreg",
+) -> NDArray[Any]:
+    """Compute the dense displacement that maps `fixed` to `moving`.
+
+    Coarse-to-fine variational flow with a robust, normalised gradient-constancy data term
+    (Flotho et al., J. Biophotonics 2022, doi:10.1002/jbio.202100330).
+
+    Parameters
+    ----------
+    fixed, moving : array_like
+        Frames, shape (H, W) or (H, W, C), any real dtype, scaled to about [0, 1]: the data term
+        depends on the intensity scale.
+    alpha : float or two floats
+        Smoothness weight for x- and y-neighbours.
+    levels : int
+        Upper bound of the number of pyramid levels.
+    eta : float
+        Ratio between the sizes of two levels.
+    iterations : int
+        Solver sweeps per level.
+    update_lag : int
+        Sweeps between updates of the robust weights.
+    a_data : float or sequence of float
+        Exponent of the robust data penalty, one or one per channel.
+    a_smooth : float
+        Exponent of the robust smoothness penalty; 1 is quadratic.
+    min_level : int
+        Finest pyramid level that is solved; 0 is full resolution.
+    weight : array_like, optional
+        Weight per channel, or a map of shape (H, W) or (H, W, C); 1 / C by default.
+    uv : array_like, optional
+        Initial displacement in pixels, shape (H, W, 2); zero by default.
+    const_assumption : {'gc', 'gray', 'cs'}
+        Data term: gradient constancy, brightness constancy or census; the aliases gradient,
+        brightness and census are accepted.
+    numerics : {'standard', 'matlab'}
+        Numerics profile.
+    precision : {'single', 'double'}
+        Floating-point type of the computation.
+    backend : str
+        Flow backend.
+
+    Returns
+    -------
+    ndarray
+        float32 (single) or float64 (double), shape (H, W, 2), pixels; [..., 0] is u (x, right),
+        [..., 1] is v (y, down). Backward map: fixed(y, x) = moving(y + v, x + u).
+
+    Raises
+    ------
+    ValueError
+        If the shapes do not fit, a parameter is out of range, or a value is not finite.
+    BackendError
+        If the backend is unknown or not installed.
+    """
+    parameters = FlowParameters.create(
+        alpha=alpha,
+        levels=levels,
+        eta=eta,
+        iterations=iterations,
+        update_lag=update_lag,
+        a_data=a_data,
+        a_smooth=a_smooth,
+        min_level=min_level,
+        weight=weight,
+        data_term=const_assumption,
+        numerics=numerics,
+        precision=precision,
+    )
+    f1, f2 = _frame("fixed", fixed), _frame("moving", moving)
+    if f1.shape != f2.shape:
+        raise ValueError(f"fixed has shape {f1.shape}, moving {f2.shape}; they must be equal.")
+    initial = None if uv is None else np.asarray(uv)
+    if initial is not None and initial.shape != (*f1.shape[:2], 2):
+        raise ValueError(f"uv has shape {initial.shape}; it must be {(*f1.shape[:2], 2)}.")
+    for name, array in (("fixed", f1), ("moving", f2), ("uv", initial)):
+        if array is not None:
+            _refuse_not_finite(name, array)
+    result: NDArray[Any] = get_backend(backend).prepare(f1, parameters).displacements(
+        f2[None], initial
+    )[0]
+    return result

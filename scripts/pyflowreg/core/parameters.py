@@ -1,0 +1,161 @@
+"""Parameters of the flow computation, checked once, shared by all backends."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from pyflowreg.core.motion_tensor import ALIASES
+from pyflowreg.core.numerics import PRECISIONS, PROFILES, Numerics
+
+MIN_SIDE = 8
+"""Smallest height and width of a frame (pixels): the cubic kernel with its border rule and the
+5 x 5 median need this much at every level."""
+
+
+def _refuse(name: str, value: object, rule: str) -> None:
+    raise ValueError(f"{name} is {value!r}; it must be {rule}.")
+
+
+@dataclass(frozen=True)
+class FlowParameters:
+    """Everything that determines a displacement field besides the two frames.
+
+    Parameters
+    ----------
+    alpha : tuple of float
+        Smoothness weight for x- and y-neighbours, > 0.
+    levels : int
+        Upper bound of the number of pyramid levels, >= 0.
+    eta : float
+        Downsampling ratio between levels, 0 < eta < 1.
+    iterations : int
+        Solver sweeps per level, >= 1.
+    update_lag : int
+        Sweeps between updates of the robust weights, >= 1.
+    a_data : tuple of float
+        Exponent of the robust data penalty, one for all channels or one per channel, 0 < a <= 1.
+    a_smooth : float
+        Exponent of the robust smoothness penalty, 0 < a <= 1; 1 is quadratic.
+    min_level : int
+        Finest level solved, >= 0; coarser results are upsampled.
+    weight : tuple of float, ndarray or None
+        Data weight per channel, or an (H, W) or (H, W, C) map; None: 1 / C each.
+    data_term : {'gc', 'gray', 'cs'}
+        Constancy assumption; the aliases gradient, brightness and census are resolved.
+    numerics : str
+        Profile name, see `pyflowreg.core.numerics.PROFILES`.
+    precision : {'single', 'double'}
+        Floating-point type of the computation.
+
+    Raises
+    ------
+    ValueError
+        If a value is out of its range; the message names the parameter.
+    """
+
+    alpha: tuple[float, float] = (2.0, 2.0)
+    levels: int = 50
+    eta: float = 0.75
+    iterations: int = 20
+    update_lag: int = 10
+    a_data: tuple[float, ...] = (0.45,)
+    a_smooth: float = 0.5
+    min_level: int = 0
+    weight: tuple[float, ...] | NDArray[Any] | None = None
+    data_term: str = "gc"
+    numerics: str = "standard"
+    precision: str = "single"
+
+    def __post_init__(self) -> None:
+        if len(self.alpha) != 2 or not all(math.isfinite(a) and a > 0 for a in self.alpha):
+            _refuse("alpha", self.alpha, "one or two numbers above 0")
+        if not 0 < self.eta < 1:
+            _refuse("eta", self.eta, "above 0 and below 1")
+        for name, smallest in (("levels", 0), ("iterations", 1), ("update_lag", 1), ("min_level", 0)):
+            if getattr(self, name) < smallest:
+                _refuse(name, getattr(self, name), f"an integer of at least {smallest}")
+        if not self.a_data or not all(0 < a <= 1 for a in self.a_data):
+            _refuse("a_data", self.a_data, "above 0 and at most 1")
+        if not 0 < self.a_smooth <= 1:
+            _refuse("a_smooth", self.a_smooth, "above 0 and at most 1")
+        if self.data_term not in ALIASES:
+            _refuse("const_assumption", self.data_term, f"one of {', '.join(ALIASES)}")
+        if self.numerics not in PROFILES:
+            _refuse("numerics", self.numerics, f"one of {', '.join(PROFILES)}")
+        if self.precision not in PRECISIONS:
+            _refuse("precision", self.precision, f"one of {', '.join(PRECISIONS)}")
+        object.__setattr__(self, "data_term", ALIASES[self.data_term])
+
+    @classmethod
+    def create(
+        cls,
+        *,
+        alpha: float | Sequence[float],
+        a_data: float | Sequence[float],
+        weight: ArrayLike | None,
+        **others: Any,
+    ) -> FlowParameters:
+        """Build from user input: scalars are widened, arrays and lists are accepted."""
+        pair = np.broadcast_to(np.asarray(alpha, float), (2,)) if np.size(alpha) in (1, 2) else alpha
+        exponents = np.atleast_1d(np.asarray(a_data, float))
+        weights: tuple[float, ...] | NDArray[Any] | None = None
+        if weight is not None:
+            array = np.asarray(weight, dtype=np.float64)
+            weights = tuple(np.atleast_1d(array).tolist()) if array.ndim <= 1 else array
+        return cls(
+            alpha=tuple(float(a) for a in np.asarray(pair)),  # type: ignore[arg-type]
+            a_data=tuple(exponents.tolist()),
+            weight=weights,
+            **others,
+        )
+
+    @property
+    def switches(self) -> Numerics:
+        """The profile's switches."""
+        return PROFILES[self.numerics]
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Floating-point type of the computation."""
+        return np.dtype(PRECISIONS[self.precision])
+
+    def exponents(self, channels: int) -> NDArray[Any]:
+        """Data exponents, shape (C,).
+
+        Raises
+        ------
+        ValueError
+            If there are several, and not one per channel.
+        """
+        if len(self.a_data) not in (1, channels):
+            _refuse("a_data", self.a_data, f"one number, or one per channel ({channels})")
+        return np.broadcast_to(np.asarray(self.a_data, self.dtype), (channels,)).copy()
+
+    def weight_planes(self, height: int, width: int, channels: int) -> NDArray[Any]:
+        """Data weights, shape (C, 1, 1) for scalars and (C, H, W) for maps, float64.
+
+        Raises
+        ------
+        ValueError
+            If the weights fit neither the channels nor the frame, or are negative.
+        """
+        if self.weight is None:
+            return np.full((channels, 1, 1), 1 / channels)
+        weight = np.asarray(self.weight, dtype=np.float64)
+        if not np.isfinite(weight).all() or (weight < 0).any():
+            _refuse("weight", self.weight, "finite and not negative")
+        if weight.ndim == 1 and weight.size == channels:
+            return weight[:, None, None]
+        if weight.shape == (height, width):
+            return np.broadcast_to(weight, (channels, height, width)).copy()
+        if weight.shape == (height, width, channels):
+            return np.ascontiguousarray(np.moveaxis(weight, -1, 0))
+        rule = f"{channels} number(s), or a map of shape ({height}, {width}[, {channels}])"
+        _refuse("weight", f"an array of shape {weight.shape}", rule)
+        raise AssertionError
