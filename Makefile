@@ -1,0 +1,75 @@
+# Everything needed is made on the first call: `make demo`, `make test`.
+# PYTHON=/path/to/python3 chooses the interpreter, CORES=N the number of cores.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+
+CORES ?= $(shell nproc 2>/dev/null || echo 2)
+BIN := .venv/bin
+INSTALLED := .venv/.installed
+# An absolute path, so that jobs find the environment's programs wherever they run.
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+
+# The newest Python that runs; numba has wheels for these. A plain python3 comes last because
+# it may be newer than any of them.
+CANDIDATES := python3.14 python3.13 python3.12 python3.11 python3
+PYTHON ?= $(shell for p in $(CANDIDATES); do \
+	if $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1; \
+	then command -v $$p; break; fi; done)
+
+.PHONY: help install demo demo-2channel test test-all lint format clean clean-all
+
+help: ## this list
+	@sed -n 's/^\([a-z0-9-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 24
+
+install: $(INSTALLED) ## make .venv and install the project into it (the other targets do it by themselves)
+
+$(INSTALLED): pyproject.toml envs/bootstrap_venv.py
+	@if [ -z "$(PYTHON)" ]; then \
+	  echo "No Python 3.11 or newer was found (looked for: $(CANDIDATES))." >&2; \
+	  echo "Install one, for example 'apt-get install python3', or name it: make PYTHON=/path/to/python3" >&2; \
+	  exit 2; fi
+	@echo "Installing into .venv with $(PYTHON): a few minutes, only on the first call."
+	@$(PYTHON) envs/bootstrap_venv.py .venv
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[dev]"
+	@touch $@
+
+demo: $(INSTALLED) ## simulate a session, align it, print how well it went (results in demo/session)
+	@$(MAKE) --no-print-directory run-demo DEMO=demo
+
+demo-2channel: $(INSTALLED) ## the same with two-channel recordings (results in demo/session_2channel)
+	@$(MAKE) --no-print-directory run-demo DEMO=demo_2channel
+
+.PHONY: run-demo
+run-demo:
+	@$(BIN)/snakemake --snakefile rules/demo.smk --configfile config/$(DEMO).yaml --cores $(CORES) --quiet all
+	@$(BIN)/snakemake --configfile config/$(DEMO).yaml --cores $(CORES) --quiet rules
+	@$(BIN)/python -m pyflowreg.quality.demo_table config/$(DEMO).yaml
+
+test: $(INSTALLED) ## the test suite
+	@$(BIN)/python -m pytest -n $(CORES) --dist worksteal tests
+
+test-all: $(INSTALLED) ## the test suite without workers, slowest tests listed
+	@$(BIN)/python -m pytest --durations 20 tests
+
+lint: $(INSTALLED) ## ruff, snakefmt, mypy, snakemake --lint
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/snakefmt --check Snakefile rules
+	@$(BIN)/mypy
+	@$(BIN)/snakemake --snakefile rules/demo.smk --configfile config/demo.yaml --cores 1 --quiet all
+	@$(BIN)/snakemake --snakefile rules/demo.smk --configfile config/demo.yaml --lint
+	@$(BIN)/snakemake --configfile config/demo.yaml --lint
+
+format: $(INSTALLED) ## format every file
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+	@$(BIN)/snakefmt Snakefile rules
+
+clean: ## remove the demo, logs and caches
+	rm -rf demo logs benchmarks .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +
+
+clean-all: clean ## the same, and the environment and Snakemake's own records
+	rm -rf .venv .snakemake
