@@ -1,0 +1,141 @@
+"""Files that appear complete or not at all: write beside, flush to disk, rename."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import os
+import uuid
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+# File systems (some network and FUSE mounts) that cannot flush a folder say so with these.
+_NO_FOLDER_SYNC = frozenset({errno.EINVAL, errno.ENOTSUP, errno.EACCES, errno.EBADF})
+
+
+def temporary_sibling(path: Path) -> Path:
+    """Name a hidden file in the folder of `path`, with its suffix, that nobody else uses.
+
+    The stem is shortened so that a long but valid name stays valid.
+    """
+    return path.with_name(f".{path.stem[:32]}-{uuid.uuid4().hex[:12]}.tmp{path.suffix}")
+
+
+def _sync_file(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDWR)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in _NO_FOLDER_SYNC:
+            raise
+    finally:
+        os.close(descriptor)
+
+
+@contextlib.contextmanager
+def atomic_paths(paths: Sequence[str | os.PathLike[str]]) -> Iterator[list[Path]]:
+    """Write several files that are published together.
+
+    Every file is flushed to disk before the first one is renamed, so a full disk or an
+    exception (KeyboardInterrupt included) leaves none of them and keeps what was there before.
+
+    Parameters
+    ----------
+    paths : sequence of path
+        Where the files shall appear. Missing folders are made.
+
+    Yields
+    ------
+    list of Path
+        Temporary files to write instead, in the same folders and with the same suffixes.
+    """
+    targets = [Path(path) for path in paths]
+    for target in targets:
+        target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = [temporary_sibling(target) for target in targets]
+    try:
+        yield temporary
+        for file in temporary:
+            _sync_file(file)
+        for file, target in zip(temporary, targets, strict=True):
+            file.replace(target)
+    finally:
+        # After success nothing is left under the temporary names.
+        for file in temporary:
+            file.unlink(missing_ok=True)
+    for folder in {target.parent for target in targets}:
+        _sync_folder(folder)
+
+
+@contextlib.contextmanager
+def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """Write one file that appears complete or not at all.
+
+    Parameters
+    ----------
+    path : path
+        Where the file shall appear; replaced if it exists. Missing folders are made.
+
+    Yields
+    ------
+    Path
+        A temporary file to write instead, in the same folder and with the same suffix.
+    """
+    with atomic_paths([path]) as (temporary,):
+        yield temporary
+
+
+def atomic_save_npy(path: str | os.PathLike[str], array: ArrayLike) -> None:
+    """Save one array as .npy, complete or not at all.
+
+    Parameters
+    ----------
+    path : path
+        Target, used as given (no suffix is added).
+    array : array_like
+        Any shape and any dtype but object.
+    """
+    with atomic_path(path) as temporary, temporary.open("wb") as file:
+        np.save(file, np.asarray(array), allow_pickle=False)
+
+
+def atomic_save_npz(path: str | os.PathLike[str], **arrays: ArrayLike) -> None:
+    """Save named arrays as compressed .npz, complete or not at all.
+
+    Parameters
+    ----------
+    path : path
+        Target, used as given (no suffix is added).
+    **arrays : array_like
+        The arrays by name; any dtype but object.
+    """
+    objects = [name for name, array in arrays.items() if np.asarray(array).dtype.hasobject]
+    if objects:
+        raise ValueError(f"{path}: {', '.join(objects)} would need pickling; save plain arrays")
+    savez: Any = np.savez_compressed  # its stubs reserve keyword names for options
+    with atomic_path(path) as temporary, temporary.open("wb") as file:
+        savez(file, **arrays)
+
+
+def atomic_write_text(path: str | os.PathLike[str], text: str) -> None:
+    """Write text (UTF-8, newlines as given), complete or not at all."""
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(text.encode("utf-8"))
+
+
+def atomic_write_json(path: str | os.PathLike[str], obj: object) -> None:
+    """Write an object as indented JSON, complete or not at all."""
+    atomic_write_text(path, json.dumps(obj, indent=2, ensure_ascii=False) + "\n")

@@ -1,0 +1,284 @@
+"""What readers and writers of recordings have in common.
+
+Every recording is seen as an array (T, H, W, C): frames, rows, columns, channels.
+"""
+
+from __future__ import annotations
+
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Protocol, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from pyflowreg.errors import ConfigError, InputError
+
+Frames = NDArray[Any]
+"""Block of frames, shape (n, H, W, C), the recording's dtype in native byte order."""
+
+Shape4 = tuple[int, int, int, int]
+
+ALLOWED_DTYPES = ("uint8", "uint16", "int16", "float32", "float64")
+
+
+class InputOptions(BaseModel):
+    """How to read a file whose layout is not evident.
+
+    Parameters
+    ----------
+    dataset : str or list of str, optional
+        HDF5 dataset or MATLAB variable; a list names one per channel.
+    axes : str, optional
+        Order of the axes as stored, letters of T (time), Y (rows), X (columns), C (channels),
+        S (samples of a pixel, read as channels) and Z (must have length 1), for example "YXT".
+        A stack whose planes are time points is described with T in that place. For MAT files
+        the order is the one MATLAB shows.
+    n_channels : int, optional
+        Channels that alternate along the frames (c1, c2, c1, c2, ...).
+    channels : list of int, optional
+        Channels to keep, 0-based, in this order. Default: all.
+    """
+
+    model_config = ConfigDict(extra="forbid", validate_assignment=True)
+
+    dataset: str | list[str] | None = Field(default=None, min_length=1)
+    axes: str | None = None
+    n_channels: int | None = Field(default=None, ge=1)
+    channels: list[int] | None = Field(default=None, min_length=1)
+
+    @field_validator("axes")
+    @classmethod
+    def _known_axes(cls, value: str | None) -> str | None:
+        if value is None:
+            return None
+        axes = value.upper()
+        unknown = sorted(set(axes) - set("TYXCZS"))
+        if unknown or len(set(axes)) != len(axes) or not set("TYX") <= set(axes):
+            raise ValueError(
+                f"{value!r} must name T, Y and X, and may name C, S or Z, each once (e.g. 'TYX')"
+            )
+        if {"C", "S"} <= set(axes):
+            raise ValueError(f"{value!r} names channels twice: use C or S")
+        return axes
+
+    @field_validator("channels")
+    @classmethod
+    def _distinct_channels(cls, value: list[int] | None) -> list[int] | None:
+        if value is not None and (min(value) < 0 or len(set(value)) != len(value)):
+            raise ValueError(f"{value} must be different channel numbers, counted from 0")
+        return value
+
+
+def as_input_options(options: InputOptions | Mapping[str, Any] | None) -> InputOptions:
+    """Validate options given as a mapping; all problems are reported in one ConfigError."""
+    if isinstance(options, InputOptions):
+        return options
+    try:
+        return InputOptions.model_validate(dict(options or {}))
+    except ValidationError as error:
+        raise ConfigError(
+            [
+                f"input_options.{'.'.join(map(str, e['loc'][:1]))} = {e['input']!r}: {e['msg']}"
+                for e in error.errors()
+            ]
+        ) from None
+
+
+class Reader(Protocol):
+    """A recording on disk, read in blocks of frames."""
+
+    @property
+    def path(self) -> Path:
+        """File or folder the recording comes from."""
+
+    @property
+    def shape(self) -> Shape4:
+        """Shape (T, H, W, C)."""
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Type of the values, native byte order."""
+
+    def read(self, start: int, stop: int) -> Frames:
+        """Read frames start (inclusive) to stop (exclusive), 0-based, as (n, H, W, C)."""
+
+    def read_frames(self, indices: Sequence[int]) -> Frames:
+        """Read frames by 0-based number, in the given order, as (n, H, W, C)."""
+
+    def close(self) -> None:
+        """Release the file."""
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None: ...
+
+
+class Writer(Protocol):
+    """A recording being written; it appears when the context is left without an exception."""
+
+    def write(self, frames: Frames) -> None:
+        """Append frames (n, H, W, C) of the declared dtype."""
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None: ...
+
+
+class BaseReader(ABC):
+    """Channels that alternate, selection of channels, checks of frame numbers.
+
+    Parameters
+    ----------
+    path : Path
+        File or folder.
+    options : InputOptions
+        What the user said about the layout.
+
+    Notes
+    -----
+    A subclass calls `_set_layout` once it knows the stored shape and implements `_read_stored`.
+    """
+
+    def __init__(self, path: Path, options: InputOptions) -> None:
+        self.path = path
+        self.options = options
+        self.shape: Shape4 = (0, 0, 0, 0)
+        self.dtype: np.dtype[Any] = np.dtype("uint8")
+        self._interleaved = 1
+
+    def _set_layout(self, stored: Shape4, dtype: np.dtype[Any], n_channels: int | None) -> None:
+        """Derive shape and dtype from the stored (T, H, W, C) and the options."""
+        self.dtype = check_dtype(self.path, dtype)
+        frames, height, width, channels = stored
+        if n_channels is not None and n_channels != channels:
+            if channels != 1:
+                raise InputError(
+                    f"{self.path} has {channels} channels, input_options.n_channels is "
+                    f"{n_channels}: it describes frames of one channel each. Leave it out"
+                )
+            if frames % n_channels:
+                raise InputError(
+                    f"{self.path} has {frames} pages, which is not a multiple of {n_channels} "
+                    "channels: the recording is incomplete or input_options.n_channels is wrong"
+                )
+            self._interleaved = n_channels
+            frames, channels = frames // n_channels, n_channels
+        keep = self.options.channels
+        if keep is not None:
+            if max(keep) >= channels:
+                raise InputError(
+                    f"{self.path} has {channels} channel(s), numbered from 0; "
+                    f"input_options.channels = {keep} asks for more"
+                )
+            channels = len(keep)
+        self.shape = (frames, height, width, channels)
+
+    @abstractmethod
+    def _read_stored(self, start: int, stop: int) -> Frames:
+        """Read stored frames as (n, H, W, C) before channels are sorted out."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Release the file."""
+
+    def read(self, start: int, stop: int) -> Frames:
+        """Read a range of frames.
+
+        Parameters
+        ----------
+        start, stop : int
+            First frame and the one after the last, 0-based.
+
+        Returns
+        -------
+        ndarray, shape (stop - start, H, W, C)
+            An array of its own, native byte order.
+        """
+        if not 0 <= start <= stop <= self.shape[0]:
+            raise ValueError(f"{self.path}: frames {start} to {stop} of {self.shape[0]} asked for")
+        count = stop - start
+        if count == 0:
+            return np.empty((0, *self.shape[1:]), self.dtype)
+        n = self._interleaved
+        frames = self._read_stored(start * n, stop * n)
+        if n > 1:
+            _, height, width, _ = frames.shape
+            frames = frames.reshape(count, n, height, width).transpose(0, 2, 3, 1)
+        if self.options.channels is not None:
+            frames = frames[..., self.options.channels]
+        return np.ascontiguousarray(frames, dtype=self.dtype)
+
+    def read_frames(self, indices: Sequence[int]) -> Frames:
+        """Read frames by number.
+
+        Parameters
+        ----------
+        indices : sequence of int
+            0-based; any order, repeats allowed.
+
+        Returns
+        -------
+        ndarray, shape (n, H, W, C)
+            In the order asked for.
+        """
+        wanted = np.asarray(indices, dtype=np.int64)
+        out = np.empty((wanted.size, *self.shape[1:]), self.dtype)
+        # Runs of consecutive numbers are read at once.
+        for run in np.split(np.arange(wanted.size), np.flatnonzero(np.diff(wanted) != 1) + 1):
+            if run.size:
+                first, last = int(wanted[run[0]]), int(wanted[run[-1]])
+                out[run[0] : run[-1] + 1] = self.read(first, last + 1)
+        return out
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+def check_dtype(path: Path, dtype: np.dtype[Any]) -> np.dtype[Any]:
+    """Return `dtype` in native byte order; InputError if recordings cannot have it."""
+    native = dtype.newbyteorder("=")
+    if native.name not in ALLOWED_DTYPES:
+        raise InputError(
+            f"{path} holds {native.name} values; a recording may hold {', '.join(ALLOWED_DTYPES)}. "
+            "Convert it first"
+        )
+    return native
+
+
+def natural_key(name: str) -> tuple[tuple[str | int, ...], str]:
+    """Sort key that orders the numbers in names by value: frame_2 before frame_10.
+
+    Letters are compared without case; names that then tie are ordered as plain text.
+    """
+    # The pieces alternate text, number, text, ..., so equal positions have equal types.
+    pieces = re.split(r"([0-9]+)", name)
+    key = tuple(int(p) if i % 2 else p.casefold() for i, p in enumerate(pieces))
+    return key, name
+
+
+def show_shape(shape: Sequence[int]) -> str:
+    """Format a shape for a message: 200 x 128 x 128."""
+    return " x ".join(str(n) for n in shape)

@@ -1,0 +1,151 @@
+"""What the writers of recordings have in common."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import numpy as np
+from numpy.typing import DTypeLike
+
+from pyflowreg.io.atomic import atomic_paths
+from pyflowreg.io.base import Frames, Shape4, check_dtype
+
+logger = logging.getLogger(__name__)
+
+
+class BaseWriter(ABC):
+    """Counts the frames and publishes the file only when all of them were written.
+
+    Parameters
+    ----------
+    paths : sequence of Path
+        Files to make (more than one when each channel has its own).
+    shape : tuple of int
+        (T, H, W, C), every number at least 1.
+    dtype : dtype
+        Type of the values; frames of another type are refused.
+    """
+
+    def __init__(self, paths: Sequence[Path], shape: Shape4, dtype: DTypeLike) -> None:
+        if len(shape) != 4 or min(shape) < 1:
+            raise ValueError(f"{paths[0]}: shape {shape} must be (T, H, W, C), all at least 1")
+        self.paths = list(paths)
+        self.shape: Shape4 = shape
+        self.dtype = check_dtype(paths[0], np.dtype(dtype))
+        self.frames_written = 0
+        self._files: AbstractContextManager[list[Path]] | None = None
+
+    @abstractmethod
+    def _open(self, temporary: list[Path]) -> None:
+        """Create the temporary files."""
+
+    @abstractmethod
+    def _write(self, frames: Frames, start: int) -> None:
+        """Write frames (n, H, W, C) that begin at frame number `start`."""
+
+    @abstractmethod
+    def _close(self) -> None:
+        """Finish the temporary files."""
+
+    def write(self, frames: Frames) -> None:
+        """Append frames.
+
+        Parameters
+        ----------
+        frames : ndarray, shape (n, H, W, C)
+            Of the declared dtype.
+        """
+        if self._files is None:
+            raise RuntimeError(f"{self.paths[0]}: write inside the writer's `with` block")
+        if frames.ndim != 4 or frames.shape[1:] != self.shape[1:] or frames.dtype != self.dtype:
+            raise ValueError(
+                f"{self.paths[0]}: frames {frames.shape} {frames.dtype} do not fit the declared "
+                f"{self.shape} {self.dtype}"
+            )
+        if self.frames_written + len(frames) > self.shape[0]:
+            raise ValueError(f"{self.paths[0]}: more than the declared {self.shape[0]} frames")
+        if len(frames):
+            self._write(frames, self.frames_written)
+            self.frames_written += len(frames)
+
+    def __enter__(self) -> Self:
+        files = atomic_paths(self.paths)
+        temporary = files.__enter__()
+        with contextlib.ExitStack() as undo:
+            undo.push(files)
+            self._open(temporary)
+            undo.pop_all()
+        self._files = files
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self._files is None:
+            return
+        with contextlib.ExitStack() as publish:
+            publish.push(self._files)
+            self._files = None
+            if exc is not None:
+                self._abandon()
+                # Tell the temporary files about the failure; it goes on by itself afterwards.
+                publish.pop_all().__exit__(exc_type, exc, traceback)
+                return
+            self._close()
+            if self.frames_written != self.shape[0]:
+                raise RuntimeError(
+                    f"{self.paths[0]}: {self.frames_written} of {self.shape[0]} frames were "
+                    "written, so the file is not made"
+                )
+
+    def _abandon(self) -> None:
+        """Close after a failure; a second error (disk full) must not hide the first."""
+        try:
+            self._close()
+        except (OSError, RuntimeError, ValueError) as error:
+            logger.debug("closing %s after a failure: %s", self.paths[0], error)
+
+
+class PerChannelWriter(BaseWriter):
+    """One file per channel, published together.
+
+    Parameters
+    ----------
+    writer : type of BaseWriter
+        Kind of the files.
+    paths : sequence of Path
+        One per channel.
+    shape : tuple of int
+        (T, H, W, C) of the recording.
+    dtype : dtype
+        Type of the values.
+    """
+
+    def __init__(
+        self, writer: type[BaseWriter], paths: Sequence[Path], shape: Shape4, dtype: DTypeLike
+    ) -> None:
+        super().__init__(paths, shape, dtype)
+        single: Shape4 = (shape[0], shape[1], shape[2], 1)
+        self._parts = [writer([path], single, dtype) for path in paths]
+
+    def _open(self, temporary: list[Path]) -> None:
+        for part, file in zip(self._parts, temporary, strict=True):
+            part._open([file])
+
+    def _write(self, frames: Frames, start: int) -> None:
+        for k, part in enumerate(self._parts):
+            part._write(frames[..., k : k + 1], start)
+
+    def _close(self) -> None:
+        for part in self._parts:
+            part._close()
