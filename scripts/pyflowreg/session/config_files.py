@@ -1,0 +1,157 @@
+"""Reading settings from TOML and YAML files."""
+
+from __future__ import annotations
+
+import logging
+import tomllib
+from collections.abc import Collection
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from pyflowreg.errors import ConfigError
+from pyflowreg.settings import shown
+
+logger = logging.getLogger(__name__)
+
+MAX_BYTES = 2**20
+MAX_VALUES = 100_000
+
+
+def _text(path: Path) -> str:
+    try:
+        if path.stat().st_size > MAX_BYTES:
+            raise ConfigError([f"{path}: is larger than 1 MiB, which no settings file is."])
+        return path.read_text(encoding="utf-8-sig")
+    except OSError as error:
+        raise ConfigError([f"{path}: cannot be read ({error.strerror})."]) from None
+    except UnicodeDecodeError as error:
+        raise ConfigError([f"{path}: is not UTF-8 text (byte {error.start})."]) from None
+
+
+class _Loader(yaml.SafeLoader):
+    """Safe loader that refuses a key given twice, and aliases that multiply."""
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        node = super().compose_node(parent, index)
+        if parent is None and index is None and node is not None:
+            self._count(node, {})
+        return node
+
+    def _count(self, node: yaml.Node, known: dict[int, int]) -> int:
+        """Return how many values `node` stands for once its aliases are written out."""
+        if id(node) in known:
+            if known[id(node)] == 0:
+                raise yaml.constructor.ConstructorError(
+                    None, None, "an alias contains itself", node.start_mark
+                )
+            return known[id(node)]
+        known[id(node)] = 0
+        total = 1
+        if isinstance(node, yaml.MappingNode):
+            total += sum(self._count(part, known) for pair in node.value for part in pair)
+        elif isinstance(node, yaml.SequenceNode):
+            total += sum(self._count(part, known) for part in node.value)
+        if total > MAX_VALUES:
+            raise yaml.constructor.ConstructorError(
+                None, None, f"more than {MAX_VALUES} values", node.start_mark
+            )
+        known[id(node)] = total
+        return total
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen = set()
+        for key_node, _ in node.value:
+            key = key_node.value if isinstance(key_node, yaml.ScalarNode) else None
+            if key is not None and key != "<<" and key in seen:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"the key {key} is given twice", key_node.start_mark
+                )
+            seen.add(key)
+        return super().construct_mapping(node, deep=deep)
+
+
+def parse_yaml(text: str) -> Any:
+    """Parse YAML with a safe loader that also refuses duplicate keys and exploding aliases."""
+    return yaml.load(text, Loader=_Loader)
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """Read a YAML file.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+
+    Returns
+    -------
+    dict
+        Not validated; empty for an empty file.
+
+    Raises
+    ------
+    ConfigError
+        If it cannot be read, with the line.
+    """
+    try:
+        value = parse_yaml(_text(path))
+    except (yaml.YAMLError, RecursionError, ValueError) as error:
+        if isinstance(error, ConfigError):
+            raise
+        reason = " ".join(str(error).split())
+        raise ConfigError([f"{path}: is not valid YAML ({reason})."]) from None
+    if value is None:
+        return {}
+    if not isinstance(value, dict):
+        raise ConfigError([f"{path}: holds {shown(value)}, not keys with values."])
+    return value
+
+
+def read_toml(path: Path, keys: Collection[str]) -> dict[str, Any]:
+    """Read a TOML file.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    keys : collection of str
+        The settings at the top level. One that stands below ``[backend_params]`` is moved up, with
+        a log line: TOML takes everything below a table's header into the table.
+
+    Returns
+    -------
+    dict
+        Not validated.
+
+    Raises
+    ------
+    ConfigError
+        If it cannot be read, with the line, or a moved key is already set.
+    """
+    try:
+        value = tomllib.loads(_text(path))
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
+        raise ConfigError([f"{path}: is not valid TOML ({error})."]) from None
+    return hoist(value, keys)
+
+
+def hoist(value: dict[str, Any], keys: Collection[str]) -> dict[str, Any]:
+    """Move top-level settings out of ``backend_params``; see `read_toml`."""
+    table = value.get("backend_params")
+    if not isinstance(table, dict):
+        return value
+    moved = {key: table[key] for key in table if key in keys}
+    twice = [key for key in moved if key in value]
+    if twice:
+        raise ConfigError(
+            [f"{key}: is set at the top level and again below [backend_params]." for key in twice]
+        )
+    if moved:
+        logger.info(
+            "Taken from below [backend_params] to the top level, where they belong: %s.",
+            ", ".join(moved),
+        )
+    rest = {key: entry for key, entry in table.items() if key not in moved}
+    return {**value, **moved, "backend_params": rest}

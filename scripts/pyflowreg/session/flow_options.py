@@ -1,0 +1,137 @@
+"""The part of `OFOptions` a session's user may set."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pyflowreg.errors import ConfigError
+from pyflowreg.motion_correction.options import OFOptions
+from pyflowreg.motion_correction.options_file import read_options
+from pyflowreg.settings import shown
+
+logger = logging.getLogger(__name__)
+
+DECIDED = {
+    "input_file": "the recordings are what pattern finds in root",
+    "output_path": "each recording has its folder in output_root",
+    "output_format": "corrected recordings of a session are HDF5; for the aligned ones set "
+    "align_output_format at the top level",
+    "naming_convention": "the file names of a session are fixed",
+    "min_frames_per_reference": "it only matters for several references, which are not offered",
+}
+"""Keys that would have no effect in a session, with the reason."""
+TOP_LEVEL = ("input_options", "numerics", "precision", "flow_backend", "backend_params")
+NEEDED = {
+    "save_valid_idx": "stage 3 needs the valid masks",
+    "save_meta_info": "a session keeps statistics and reference frame",
+}
+
+
+def _refused(key: str, value: Any) -> str | None:
+    """Return why a session cannot take `key`, or None."""
+    if key in DECIDED:
+        return f"flow_options.{key}: has no effect in a session: {DECIDED[key]}. Remove it."
+    if key in TOP_LEVEL:
+        return f"flow_options.{key}: belongs to the top level of the settings; write {key} there."
+    if key in NEEDED and value is False:
+        return f"flow_options.{key}: false is not allowed in a session: {NEEDED[key]}. Remove it."
+    return None
+
+
+def _from_file(path: Path) -> dict[str, Any]:
+    """Read an options file; a saved file always has all keys, so those decided here are dropped."""
+    found = read_options(path)
+    dropped = [
+        key for key, value in found.items() if key in DECIDED or (key in NEEDED and value is False)
+    ]
+    if dropped:
+        logger.info("%s: decided by the session, so not taken: %s.", path, ", ".join(dropped))
+    return {key: value for key, value in found.items() if key not in dropped}
+
+
+def checked_flow_options(value: Any) -> dict[str, Any]:
+    """Return `flow_options` as a table, every key and value checked.
+
+    Parameters
+    ----------
+    value : mapping, str or Path
+        Keys of `OFOptions`, or the path of a JSON options file (relative to the current folder),
+        whose content is returned.
+
+    Returns
+    -------
+    dict
+        As given, not filled with defaults.
+
+    Raises
+    ------
+    ConfigError
+        With every problem found, keys spelt ``flow_options.<key>``.
+    """
+    if isinstance(value, str | Path):
+        value = _from_file(Path(value).expanduser())
+    if not isinstance(value, Mapping):
+        raise ConfigError(
+            [
+                f"flow_options: {shown(value)} is not allowed; allowed is a table of keys and "
+                "values, or the path of a JSON options file."
+            ]
+        )
+    problems = [
+        f"flow_options.{key}: a key must be a text." for key in value if type(key) is not str
+    ]
+    own = {}
+    for key, entry in value.items():
+        reason = _refused(key, entry)
+        if reason is not None:
+            problems.append(reason)
+        elif isinstance(key, str):
+            own[key] = entry
+    try:
+        OFOptions(**own)
+    except ConfigError as error:
+        problems.extend(f"flow_options.{text}" for text in error.problems)
+    if problems:
+        raise ConfigError(problems)
+    return dict(own)
+
+
+def plain_options(options: OFOptions) -> dict[str, Any]:
+    """Return the options that decide stage 1's results, as JSON can hold them.
+
+    Parameters
+    ----------
+    options : OFOptions
+        Of one recording.
+
+    Returns
+    -------
+    dict
+        Arrays and functions are replaced by a digest.
+    """
+    left_out = {*DECIDED, *TOP_LEVEL, "verbose", "n_references", "use_gpu"}
+    return {
+        name: _plain(getattr(options, name))
+        for name in type(options).model_fields
+        if name not in left_out
+    }
+
+
+def _plain(value: Any) -> Any:
+    import hashlib
+
+    import numpy as np
+
+    if isinstance(value, np.ndarray):
+        digest = hashlib.sha256(np.ascontiguousarray(value).tobytes()).hexdigest()
+        return f"array {value.shape} {value.dtype} {digest}"
+    if isinstance(value, Path):
+        return str(value)
+    if isinstance(value, tuple):
+        return [_plain(entry) for entry in value]
+    if callable(value):
+        return f"{getattr(value, '__module__', '')}.{getattr(value, '__qualname__', repr(value))}"
+    return value
