@@ -36,14 +36,14 @@ $(INSTALLED): pyproject.toml envs/bootstrap_venv.py
 	@touch $@
 
 demo: $(INSTALLED) ## simulate a session, align it, print how well it went (results in demo/session)
-	@$(MAKE) --no-print-directory run-demo DEMO=demo
+	@$(MAKE) --no-print-directory run-demo DEMO=demo SESSION=session
 
 demo-2channel: $(INSTALLED) ## the same with two-channel recordings (results in demo/session_2channel)
-	@$(MAKE) --no-print-directory run-demo DEMO=demo_2channel
+	@$(MAKE) --no-print-directory run-demo DEMO=demo_2channel SESSION=session_2channel
 
 .PHONY: run-demo
 run-demo:
-	@$(BIN)/snakemake --snakefile rules/demo.smk --configfile config/$(DEMO).yaml --cores $(CORES) --quiet all
+	@$(BIN)/snakemake --snakefile rules/demo.smk --cores $(CORES) --quiet all -- $(SESSION)
 	@$(BIN)/snakemake --configfile config/$(DEMO).yaml --cores $(CORES) --quiet rules
 	@$(BIN)/python -m pyflowreg.quality.demo_table config/$(DEMO).yaml
 
@@ -58,8 +58,8 @@ lint: $(INSTALLED) ## ruff, snakefmt, mypy, snakemake --lint
 	@$(BIN)/ruff format --check .
 	@$(BIN)/snakefmt --check Snakefile rules
 	@$(BIN)/mypy
-	@$(BIN)/snakemake --snakefile rules/demo.smk --configfile config/demo.yaml --cores 1 --quiet all
-	@$(BIN)/snakemake --snakefile rules/demo.smk --configfile config/demo.yaml --lint
+	@$(BIN)/snakemake --snakefile rules/demo.smk --cores 1 --quiet all -- session
+	@$(BIN)/snakemake --snakefile rules/demo.smk --lint
 	@$(BIN)/snakemake --configfile config/demo.yaml --lint
 
 format: $(INSTALLED) ## format every file

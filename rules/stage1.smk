@@ -1,0 +1,50 @@
+# Stage 1: motion correction within each recording.
+
+
+rule inspect_recording:
+    input:
+        recording=PLAN.source,
+    output:
+        header=PLAN.per_recording(lambda files: files.folder / "inspect.json"),
+    log:
+        "<logs>/inspect_recording/{recording}.log",
+    localrule: True
+    conda:
+        "../envs/cpu.yaml"
+    params:
+        input_options=PLAN.config.input_options,
+    script:
+        "../scripts/inspect_recording.py"
+
+
+rule stage1_compensate:
+    input:
+        recording=PLAN.source,
+        reference=[escaped(path) for path in PLAN.reference_files],
+        # Only for the resources: a new header comes with a new recording.
+        header=ancient(rules.inspect_recording.output.header),
+    output:
+        **PLAN.displacements,
+        compensated=ensure(
+            PLAN.per_recording(lambda files: files.compensated), non_empty=True
+        ),
+        idx=ensure(PLAN.per_recording(lambda files: files.idx), non_empty=True),
+        temporal_average=PLAN.per_recording(lambda files: files.temporal_average),
+        statistics=PLAN.per_recording(lambda files: files.statistics),
+        reference_frame=PLAN.per_recording(lambda files: files.reference_frame),
+        status=PLAN.per_recording(lambda files: files.status),
+    log:
+        "<logs>/stage1_compensate/{recording}.log",
+    benchmark:
+        "<benchmarks>/stage1_compensate/{recording}.tsv"
+    conda:
+        "../envs/cpu.yaml"
+    threads: PLAN.threads(workflow.resource_settings.cores)
+    resources:
+        mem_mb=stage1_mem_mb,
+        runtime=stage1_runtime,
+        disk_mb=stage1_disk_mb,
+    params:
+        **PLAN.settings(1),
+    script:
+        "../scripts/stage1_compensate.py"

@@ -1,0 +1,61 @@
+# Stage 3: the pixels that are valid in every frame of every recording, and the aligned videos.
+
+
+rule stage3_valid_mask:
+    input:
+        averages=PLAN.of_all(lambda files: files.temporal_average),
+        masks=PLAN.of_all(lambda files: files.idx),
+        fields=rules.stage2_between_avgs.output.fields,
+        headers=[
+            ancient(header)
+            for header in PLAN.of_all(lambda files: files.folder / "inspect.json")
+        ],
+    output:
+        npz=escaped(PLAN.paths.final_npz),
+        mat=escaped(PLAN.paths.final_mat),
+        png=escaped(PLAN.paths.final_png),
+        status=escaped(PLAN.paths.status),
+        valid=PLAN.of_all(lambda files: files.valid_png),
+        aligned_valid=PLAN.of_all(lambda files: files.aligned_valid_png),
+    log:
+        "<logs>/stage3_valid_mask.log",
+    benchmark:
+        "<benchmarks>/stage3_valid_mask.tsv"
+    conda:
+        "../envs/cpu.yaml"
+    resources:
+        mem_mb=session_mem_mb,
+        runtime=session_runtime,
+    params:
+        **PLAN.settings(),
+        center=PLAN.center.name,
+    script:
+        "../scripts/stage3_valid_mask.py"
+
+
+# A recording's field follows from its own average, the centre's average and the settings of
+# stage 2, and all three are listed here. So the field itself may be `ancient`: the gather job of
+# stage 2 rewrites every field when a recording is added, and only the new one needs a video.
+rule stage3_align:
+    input:
+        compensated=rules.stage1_compensate.output.compensated,
+        field=ancient(PLAN.per_recording(lambda files: files.w_to_reference)),
+        reference=PLAN.of_center(lambda files: files.temporal_average),
+        header=ancient(rules.inspect_recording.output.header),
+    output:
+        video=ensure(PLAN.per_recording(lambda files: files.aligned), non_empty=True),
+    log:
+        "<logs>/stage3_align/{recording}.log",
+    benchmark:
+        "<benchmarks>/stage3_align/{recording}.tsv"
+    conda:
+        "../envs/cpu.yaml"
+    threads: PLAN.threads(workflow.resource_settings.cores)
+    resources:
+        mem_mb=align_mem_mb,
+        runtime=align_runtime,
+        disk_mb=align_disk_mb,
+    params:
+        **PLAN.settings(2, 3),
+    script:
+        "../scripts/stage3_align.py"

@@ -1,0 +1,184 @@
+"""What surrounds the work of one Snakemake job: log, threads, caches and error messages."""
+
+from __future__ import annotations
+
+import logging
+import os
+import platform
+import resource
+import signal
+import stat
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import pyflowreg
+from pyflowreg.errors import PyflowregError
+
+if TYPE_CHECKING:
+    from pyflowreg.session.config import SessionConfig
+    from pyflowreg.session.discovery import Recording
+    from pyflowreg.workflow.plan import Plan
+
+logger = logging.getLogger(__name__)
+
+THREAD_VARIABLES = (
+    "NUMBA_NUM_THREADS",
+    "OMP_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "VECLIB_MAXIMUM_THREADS",
+    "NUMEXPR_NUM_THREADS",
+)
+USER_ERROR = 2
+TERMINATED = 128 + signal.SIGTERM
+
+
+class Job:
+    """What a script may use; settings are read when asked for.
+
+    Parameters
+    ----------
+    snakemake : snakemake.script.Snakemake
+        What Snakemake gives a script.
+    """
+
+    def __init__(self, snakemake: Any) -> None:
+        self._snakemake = snakemake
+
+    @cached_property
+    def _plan(self) -> Plan:
+        from pyflowreg.workflow.plan import Plan
+
+        return Plan.from_mapping(self._snakemake.config)
+
+    @property
+    def config(self) -> SessionConfig:
+        """Settings of the session."""
+        return self._plan.config
+
+    @property
+    def recording(self) -> Recording:
+        """Recording that the job's wildcard names."""
+        return self._plan.recording(self._snakemake.wildcards.recording)
+
+
+@contextmanager
+def job_context(snakemake: Any) -> Iterator[Job]:
+    """Run the body of a script as a job.
+
+    File descriptors 1 and 2 go to the rule's log file, so that the text of numba, HDF5 and CUDA
+    is caught as well; threads and caches are set before anything heavy is imported. A
+    `PyflowregError` ends the job with its message in the log and on the terminal; any other
+    exception is raised, and its traceback goes to the log.
+
+    Parameters
+    ----------
+    snakemake : snakemake.script.Snakemake
+        What Snakemake gives a script.
+
+    Yields
+    ------
+    Job
+        Settings and recording.
+    """
+    terminal = _redirect(snakemake.log)
+    _limit_threads(snakemake.threads)
+    _use_numba_cache()
+    signal.signal(signal.SIGTERM, _terminate)
+    name = " ".join([snakemake.rule, *map(str, snakemake.wildcards)])
+    started = time.monotonic()
+    _log_start(name, snakemake)
+    try:
+        yield Job(snakemake)
+    except PyflowregError as error:
+        logger.error("%s", error)
+        os.write(terminal, f"\n{name}: {error}\n".encode())
+        raise SystemExit(USER_ERROR) from None
+    except Exception as error:
+        where = f"; see {snakemake.log[0]}" if snakemake.log else ""
+        os.write(terminal, f"\n{name}: {type(error).__name__}: {error}{where}\n".encode())
+        raise
+    finally:
+        _log_end(time.monotonic() - started, snakemake)
+    logger.info("Done.")
+
+
+def _redirect(log: Any) -> int:
+    """Send file descriptors 1 and 2 to the log; return a descriptor of the old 2."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    terminal = os.dup(2)
+    if log:
+        path = Path(str(log[0]))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        target = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND, 0o666)
+        os.dup2(target, 1)
+        os.dup2(target, 2)
+        os.close(target)
+    logging.basicConfig(
+        level=logging.INFO,
+        stream=sys.stderr,
+        format="%(asctime)s %(levelname)s %(message)s",
+        force=True,
+    )
+    logging.captureWarnings(True)
+    return terminal
+
+
+def _limit_threads(threads: int) -> None:
+    """Give numba and BLAS the threads Snakemake reserved; both read this when first imported."""
+    for variable in THREAD_VARIABLES:
+        os.environ[variable] = str(max(1, threads))
+
+
+def _use_numba_cache() -> None:
+    """Keep compiled kernels on a local disk.
+
+    Beside the source, where numba puts them by default, processes of several machines would
+    race on a shared file system. On one machine numba replaces its files atomically.
+    """
+    if os.environ.get("NUMBA_CACHE_DIR"):
+        return
+    folder = Path(tempfile.gettempdir()) / f"pyflowreg-numba-{os.getuid()}"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    found = folder.lstat()
+    # The folder has a predictable name in a public place and holds machine code.
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o022:
+        folder = Path(tempfile.mkdtemp(prefix="pyflowreg-numba-"))
+        logger.warning("Another user could write to the usual cache; compiling into %s.", folder)
+    os.environ["NUMBA_CACHE_DIR"] = str(folder)
+
+
+def _terminate(signum: int, frame: Any) -> NoReturn:
+    """Leave through the exception path, so that temporary files are removed."""
+    raise SystemExit(TERMINATED)
+
+
+def _log_start(name: str, snakemake: Any) -> None:
+    logger.info(
+        "%s: pyflowreg %s (numerics revision %d), Python %s, %s, %d threads",
+        name,
+        pyflowreg.__version__,
+        pyflowreg.NUMERICS_REVISION,
+        platform.python_version(),
+        platform.node(),
+        snakemake.threads,
+    )
+
+
+def _log_end(seconds: float, snakemake: Any) -> None:
+    """Put the memory used beside the memory reserved."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    reserved = snakemake.resources.get("mem_mb")
+    logger.info(
+        "%.1f s; peak memory %.0f MB%s",
+        seconds,
+        peak,
+        f" of {reserved} MB reserved" if reserved else "",
+    )

@@ -1,0 +1,189 @@
+"""What the Snakefile needs to know about a session, without reading a single recording.
+
+Imported whenever the Snakefile is parsed, also once per cluster job: nothing heavy here.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from pyflowreg import NUMERICS_REVISION
+from pyflowreg.errors import ConfigError
+from pyflowreg.motion_correction.options import OFOptions
+from pyflowreg.session.config import SessionConfig
+from pyflowreg.session.discovery import Recording, centre_index, discover_recordings
+from pyflowreg.session.outputs import RecordingPaths, SessionPaths, session_paths
+
+DEFAULT_CLUSTER_THREADS = 8
+WILDCARD = "{recording}"
+
+
+def escaped(path: Path | str) -> str:
+    """Return a path as Snakemake's patterns spell it: braces doubled."""
+    return str(path).replace("{", "{{").replace("}", "}}")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Settings, recordings and file names of a session, in the terms of a Snakefile.
+
+    Parameters
+    ----------
+    config : SessionConfig
+        The session.
+    recordings : tuple of Recording
+        Its recordings, in natural order.
+    center : Recording
+        The one that all others are aligned to.
+    """
+
+    config: SessionConfig
+    recordings: tuple[Recording, ...]
+    center: Recording
+
+    @classmethod
+    def from_mapping(cls, mapping: Mapping[str, Any]) -> Plan:
+        """Check the settings and find the recordings.
+
+        Parameters
+        ----------
+        mapping : mapping
+            Snakemake's `config`.
+
+        Returns
+        -------
+        Plan
+
+        Raises
+        ------
+        ConfigError
+            With every problem of the settings, or of the set of recordings.
+        """
+        config = SessionConfig.from_mapping(mapping)
+        recordings = tuple(discover_recordings(config))
+        center = recordings[centre_index(config, recordings)]
+        plan = cls(config, recordings, center)
+        missing = [path for path in plan.reference_files if not Path(path).is_file()]
+        if missing:
+            raise ConfigError(
+                [
+                    f"flow_options.reference_frames: the image {missing[0]} does not exist "
+                    f"(relative paths start at {Path.cwd()}). Give its path, or frame numbers."
+                ]
+            )
+        return plan
+
+    @cached_property
+    def paths(self) -> SessionPaths:
+        """Every file of the session."""
+        return session_paths(self.config)
+
+    @cached_property
+    def _by_name(self) -> dict[str, Recording]:
+        return {recording.name: recording for recording in self.recordings}
+
+    @property
+    def constraint(self) -> str:
+        """Regular expression that matches the names of the recordings and nothing else."""
+        return "|".join(re.escape(name) for name in self._by_name)
+
+    def recording(self, name: str) -> Recording:
+        """Return the recording called `name`."""
+        if name not in self._by_name:
+            raise ConfigError([f"There is no recording {name!r} in this session."])
+        return self._by_name[name]
+
+    def source(self, wildcards: Any) -> str:
+        """Return the input file, or folder, of the recording of a job."""
+        return str(self.recording(wildcards.recording).path)
+
+    def per_recording(self, pick: Callable[[RecordingPaths], Path]) -> str:
+        """Return the pattern of a file that exists once per recording.
+
+        Parameters
+        ----------
+        pick : callable
+            Returns the file from a recording's paths.
+
+        Returns
+        -------
+        str
+            With the wildcard `{recording}`, other braces doubled.
+        """
+        stand_in = "\0"
+        return escaped(pick(self.paths.recording(stand_in))).replace(stand_in, WILDCARD)
+
+    def of_all(self, pick: Callable[[RecordingPaths], Path]) -> list[str]:
+        """Return such a file of every recording, braces doubled."""
+        return [escaped(pick(self.paths.recording(entry.name))) for entry in self.recordings]
+
+    def of_center(self, pick: Callable[[RecordingPaths], Path]) -> str:
+        """Return such a file of the centre, braces doubled."""
+        return escaped(pick(self.paths.recording(self.center.name)))
+
+    @cached_property
+    def _options(self) -> OFOptions:
+        return self.config.options_for()
+
+    @property
+    def reference_files(self) -> list[str]:
+        """Image that `reference_frames` names, if it names one."""
+        reference = self._options.reference_frames
+        return [str(reference)] if isinstance(reference, Path) else []
+
+    @property
+    def save_w(self) -> bool:
+        """Whether stage 1 writes the fields of all frames."""
+        return self._options.save_w
+
+    @property
+    def displacements(self) -> dict[str, str]:
+        """Output of stage 1 that exists only with `save_w`."""
+        if not self.save_w:
+            return {}
+        return {"displacements": self.per_recording(lambda files: files.displacements)}
+
+    def settings(self, *stages: int) -> dict[str, Any]:
+        """Return the parameters of a rule: the settings it uses, and the revision of the numbers.
+
+        Parameters
+        ----------
+        *stages : int
+            Stages whose settings decide what the rule writes. Formats are left out: they
+            show in the names of the files.
+
+        Returns
+        -------
+        dict
+            Plain values only, so that Snakemake can compare them with those of an earlier run.
+        """
+        values: dict[str, Any] = {"numerics_revision": NUMERICS_REVISION}
+        for stage in stages:
+            values |= self.config.settings_of_stage(stage)
+        if "center" in values:
+            values["center"] = self.center.name
+        values.pop("align_output_format", None)
+        return values
+
+    def threads(self, cores: int | None) -> int:
+        """Return the threads of one recording's motion correction.
+
+        Parameters
+        ----------
+        cores : int or None
+            Cores given to Snakemake (`-j`), None where a cluster has no such limit.
+
+        Returns
+        -------
+        int
+            `n_workers`; for -1 all cores, so that the recordings are corrected one after the
+            other: the memory of one, no idle core at the end. On a cluster 8.
+        """
+        if self.config.n_workers > 0:
+            return self.config.n_workers
+        return cores or DEFAULT_CLUSTER_THREADS

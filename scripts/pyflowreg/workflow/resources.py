@@ -1,0 +1,120 @@
+"""Memory, run time and disk that the workflow's jobs reserve, from headers and settings alone.
+
+Every function returns whole numbers in Snakemake's units (MB, minutes) and multiplies by
+`attempt`, so that a profile with ``retries:`` gives a job that ran out a larger second try.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+MB = 1024**2
+
+# Resident size of an idle job with numba, SciPy, h5py and tifffile loaded and the kernels
+# compiled: 300-400 MB measured.
+BASE_MB = 500
+# Float64 planes of the size of a frame that one thread holds while it solves one frame: pyramid
+# of both frames, six tensor planes and a weight per channel, increments, stencil weights.
+PLANES_PER_CHANNEL = 14
+PLANES_SHARED = 20
+# Frames in memory at a time, each as raw values, filtered values (float64), field and result.
+CHUNK_FRAMES = 64
+BYTES_PER_CHUNK_VALUE = 8 + 8 + 8 + 8
+# Seconds of one core per million pixels, frame and channel at the finest quality; a 512 x 512
+# frame takes about a second.
+SECONDS_PER_MEGAPIXEL = 6.0
+# Stage 2 solves one field per recording, at full resolution and in double precision.
+SECONDS_PER_FIELD_MEGAPIXEL = 30.0
+SAFETY = 1.5
+
+
+def read_header(path: str | Path) -> dict[str, Any]:
+    """Return what `inspect_recording` wrote about a recording.
+
+    Raises
+    ------
+    FileNotFoundError
+        Before that job has run; Snakemake then shows the resource as not yet known.
+    """
+    header: dict[str, Any] = json.loads(Path(path).read_text(encoding="utf-8"))
+    return header
+
+
+def _size(header: Mapping[str, Any]) -> tuple[int, int, int, int, int]:
+    """Return frames, height, width, channels and bytes per value of a recording."""
+    frames, height, width, channels = (int(extent) for extent in header["shape"])
+    return frames, height, width, channels, int(header["itemsize"])
+
+
+def chunk_mb(header: Mapping[str, Any]) -> float:
+    """Return the memory of one chunk of frames with everything computed from it, in MB."""
+    frames, height, width, channels, itemsize = _size(header)
+    values = min(frames, CHUNK_FRAMES) * height * width * channels
+    return values * (BYTES_PER_CHUNK_VALUE + itemsize) / MB
+
+
+def stage1_mem_mb(header: Mapping[str, Any], threads: int = 1, attempt: int = 1) -> int:
+    """Return the memory of the motion correction of one recording, in MB.
+
+    It does not grow with the length of a recording: frames pass through in chunks.
+    """
+    _, height, width, channels, _ = _size(header)
+    solver = threads * (PLANES_SHARED + PLANES_PER_CHANNEL * channels) * height * width * 8 / MB
+    return math.ceil((BASE_MB + solver + chunk_mb(header)) * SAFETY) * attempt
+
+
+def stage1_runtime(header: Mapping[str, Any], threads: int = 1, attempt: int = 1) -> int:
+    """Return the time of the motion correction of one recording, in minutes."""
+    frames, height, width, channels, _ = _size(header)
+    seconds = frames * height * width * channels / 1e6 * SECONDS_PER_MEGAPIXEL / max(threads, 1)
+    return math.ceil(10 + seconds / 60 * SAFETY * 2) * attempt
+
+
+def stage1_disk_mb(header: Mapping[str, Any], save_w: bool = False) -> int:
+    """Return the disk space of the results of one recording, in MB."""
+    frames, height, width, channels, itemsize = _size(header)
+    # Uncompressed frames, a compressed mask (a few percent), two float32 planes of fields.
+    per_pixel = channels * itemsize + 0.1 + (8 if save_w else 0)
+    return math.ceil(frames * height * width * per_pixel / MB) + 20
+
+
+def session_mem_mb(headers: Iterable[Mapping[str, Any]], attempt: int = 1) -> int:
+    """Return the memory of a job that gathers averages, fields and masks of a session, in MB."""
+    total = 0.0
+    largest = 0.0
+    for header in headers:
+        _, height, width, channels, _ = _size(header)
+        plane = height * width * 8 / MB
+        # Average, field, two masks and their aligned copies stay; one field is solved at a time.
+        total += plane * (channels + 4)
+        largest = max(largest, plane * (PLANES_SHARED + PLANES_PER_CHANNEL * channels))
+        largest = max(largest, chunk_mb(header))
+    return math.ceil((BASE_MB + total + largest) * SAFETY) * attempt
+
+
+def session_runtime(headers: Iterable[Mapping[str, Any]], attempt: int = 1) -> int:
+    """Return the time of such a job, in minutes."""
+    seconds = 0.0
+    for header in headers:
+        frames, height, width, channels, _ = _size(header)
+        seconds += height * width * channels / 1e6 * SECONDS_PER_FIELD_MEGAPIXEL
+        seconds += frames * height * width / 1e6 * 0.02  # reading the masks
+    return math.ceil(10 + seconds / 60 * SAFETY) * attempt
+
+
+def align_mem_mb(header: Mapping[str, Any], chunk: int, attempt: int = 1) -> int:
+    """Return the memory of the aligned video of one recording, `chunk` frames at a time, in MB."""
+    _, height, width, channels, itemsize = _size(header)
+    frame = height * width * channels * (itemsize * 2 + 8 * 2) / MB
+    return math.ceil((BASE_MB + frame * chunk) * SAFETY) * attempt
+
+
+def align_runtime(header: Mapping[str, Any], attempt: int = 1) -> int:
+    """Return the time of the aligned video of one recording, in minutes."""
+    frames, height, width, channels, _ = _size(header)
+    seconds = frames * height * width * channels / 1e6 * 0.2
+    return math.ceil(5 + seconds / 60 * SAFETY) * attempt

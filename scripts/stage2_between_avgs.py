@@ -1,0 +1,8 @@
+"""Find the displacement of every recording from the centre."""
+
+from pyflowreg.workflow.job import job_context
+
+with job_context(snakemake) as job:
+    from pyflowreg.session.stage2_between_avgs import run_stage2
+
+    run_stage2(job.config)
