@@ -1,0 +1,271 @@
+"""The command `pyflowreg-session`."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import signal
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from pyflowreg import __version__
+from pyflowreg.errors import ConfigError, PyflowregError
+from pyflowreg.workflow.guard import check_own_package
+
+if TYPE_CHECKING:
+    from pyflowreg.session.config import SessionConfig
+
+logger = logging.getLogger(__name__)
+
+USER_ERROR = 2
+INTERRUPTED = 130
+TERMINATED = 143
+
+EPILOG = """\
+settings
+  A .toml, .yml or .yaml file with the keys of config/README.md in the repository; only root is
+  required:
+
+      root = "/data/experiment"
+      pattern = "*.tif"
+      center = "recording_03.tif"
+
+      [flow_options]
+      quality_setting = "balanced"
+
+array jobs
+  With --stage 1 --array a job does one recording: the one whose place in the natural order of the
+  names, counted from 1, is in SLURM_ARRAY_TASK_ID, SGE_TASK_ID, PBS_ARRAY_INDEX or PBS_ARRAYID.
+  Stages 2 and 3 follow, each as one job, when all of them have finished.
+
+exit status
+  0 done, 1 an unexpected error (with traceback), 2 settings or input that cannot be used,
+  130 interrupted.
+"""
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Return the parser of the command line."""
+    parser = argparse.ArgumentParser(
+        prog="pyflowreg-session",
+        description="Motion correct the recordings of a session and align them to one of them.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
+    commands = parser.add_subparsers(dest="command", metavar="run", required=True)
+    run = commands.add_parser(
+        "run",
+        help="run all stages, or one",
+        description="Run stage 1 (motion correction), 2 (displacements between recordings) and "
+        "3 (masks and aligned recordings), or one of them.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    run.add_argument(
+        "--config", required=True, type=Path, metavar="FILE", help="settings (.toml, .yml, .yaml)"
+    )
+    run.add_argument("--stage", type=int, choices=(1, 2, 3), help="only this stage (default: all)")
+    run.add_argument(
+        "--array", action="store_true", help="stage 1 of one recording, chosen by the array job"
+    )
+    run.add_argument(
+        "--of-params",
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="KEY=VALUE",
+        help="change flow_options, for example quality_setting=fast sigma=[1,1,0.1]",
+    )
+    run.add_argument("-v", "--verbose", action="store_true", help="log details, with times")
+    return parser
+
+
+def parse_of_params(entries: Sequence[str]) -> dict[str, Any]:
+    """Parse ``key=value`` entries.
+
+    Parameters
+    ----------
+    entries : sequence of str
+        Values are written as in YAML: ``alpha=2``, ``sigma=[1,1,0.1]``, ``save_w=true``.
+
+    Returns
+    -------
+    dict
+        Keys and parsed values; the keys are not checked.
+
+    Raises
+    ------
+    ConfigError
+        If an entry has another form, or a key is given twice.
+    """
+    import yaml
+
+    from pyflowreg.session.config_files import parse_yaml
+
+    result: dict[str, Any] = {}
+    problems = []
+    for entry in entries:
+        key, sign, text = entry.partition("=")
+        key = key.strip()
+        if not sign or not key:
+            problems.append(
+                f"--of-params: {entry!r} is not KEY=VALUE, for example quality_setting=fast."
+            )
+            continue
+        if key in result:
+            problems.append(f"--of-params: {key} is given twice.")
+        try:
+            result[key] = parse_yaml(text)
+        except (yaml.YAMLError, ValueError, RecursionError):
+            problems.append(f"--of-params: the value of {entry!r} is not valid YAML.")
+    if problems:
+        raise ConfigError(problems)
+    return result
+
+
+def load_config(path: Path, of_params: Sequence[str] = ()) -> SessionConfig:
+    """Read the settings and change `flow_options` as the command line says.
+
+    Parameters
+    ----------
+    path : Path
+        Settings file.
+    of_params : sequence of str
+        ``key=value`` entries.
+
+    Returns
+    -------
+    SessionConfig
+        Validated.
+    """
+    from pyflowreg.session.config import SessionConfig
+
+    changes = parse_of_params(of_params)
+    config = SessionConfig.from_file(path)
+    if changes:
+        config.flow_options = {**config.flow_options, **changes}
+    return config
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Run what the command line asks for; the result goes to standard output."""
+    config = load_config(arguments.config, arguments.of_params)
+    array = arguments.array or (config.scheduler == "array" and arguments.stage in (None, 1))
+    if array and arguments.stage != 1:
+        asked = "--array" if arguments.array else "scheduler: array"
+        raise ConfigError(
+            [
+                f"{asked}: only stage 1 can be split into array jobs. Run `--stage 1 --array` in "
+                "the array, then --stage 2 and --stage 3, each as one job."
+            ]
+        )
+    if arguments.stage in (None, 1):
+        from pyflowreg.session.preflight import preflight
+
+        session = preflight(config)
+        logger.info(
+            "%d recordings; all others are aligned to %s.",
+            len(session.recordings),
+            session.recordings[session.centre].path.name,
+        )
+    if array:
+        _stage1_array(config)
+        return
+    stages = {1: _stage1, 2: _stage2, 3: _stage3}
+    for stage in (arguments.stage,) if arguments.stage else (1, 2, 3):
+        logger.info("Stage %d", stage)
+        stages[stage](config)
+
+
+def _say(text: str) -> None:
+    """Write a line of the result."""
+    sys.stdout.write(f"{text}\n")
+    sys.stdout.flush()
+
+
+def _stage1_array(config: SessionConfig) -> None:
+    from pyflowreg.session.stage1_compensate import run_stage1_array
+
+    _say(f"stage 1: {run_stage1_array(config)}")
+
+
+def _stage1(config: SessionConfig) -> None:
+    from pyflowreg.session.stage1_compensate import run_stage1
+
+    for folder in run_stage1(config):
+        _say(f"stage 1: {folder}")
+
+
+def _stage2(config: SessionConfig) -> None:
+    from pyflowreg.session.stage2_between_avgs import run_stage2
+
+    middle, center_file, fields = run_stage2(config)
+    _say(f"stage 2: {len(fields)} recordings aligned to number {middle + 1}, {center_file}")
+
+
+def _stage3(config: SessionConfig) -> None:
+    from pyflowreg.session.outputs import session_paths
+    from pyflowreg.session.stage3_valid_mask import run_stage3
+
+    mask = run_stage3(config)
+    share = 100 * float(mask.mean())
+    _say(f"stage 3: {share:.1f} % of the pixels are valid in all recordings")
+    _say(f"stage 3: {session_paths(config).final_npz}")
+
+
+def _configure_logging(verbose: bool) -> None:
+    logging.basicConfig(
+        level=logging.DEBUG if verbose else logging.INFO,
+        stream=sys.stderr,
+        format="%(asctime)s %(levelname)s %(name)s: %(message)s" if verbose else "%(message)s",
+        force=True,
+    )
+    if verbose:
+        # The compiler's own account of its work is thousands of lines.
+        for name in ("numba", "h5py", "matplotlib", "PIL"):
+            logging.getLogger(name).setLevel(logging.WARNING)
+
+
+def _terminate(signum: int, frame: FrameType | None) -> NoReturn:
+    # An exception, so that files being written are removed on the way out.
+    raise SystemExit(TERMINATED)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line.
+
+    Parameters
+    ----------
+    argv : sequence of str, optional
+        Arguments; default those of the process.
+
+    Returns
+    -------
+    int
+        Exit status.
+    """
+    arguments = build_parser().parse_args(argv)
+    _configure_logging(arguments.verbose)
+    previous = signal.signal(signal.SIGTERM, _terminate)
+    try:
+        check_own_package()
+        run(arguments)
+    except PyflowregError as error:
+        sys.stderr.write(f"pyflowreg-session: {error}\n")
+        return USER_ERROR
+    except KeyboardInterrupt:
+        sys.stderr.write("pyflowreg-session: interrupted; run it again to continue.\n")
+        return INTERRUPTED
+    finally:
+        signal.signal(signal.SIGTERM, previous)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
