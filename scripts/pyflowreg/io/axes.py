@@ -38,6 +38,8 @@ def user_axes(path: Path, wanted: str, shape: tuple[int, ...]) -> str:
         One of T, Y, X, C or `SINGLETON` for each stored axis.
     """
     letters = list(wanted.replace("S", "C"))
+    if len(letters) == len(shape) + 1:  # a single frame, for example one part of a folder
+        letters.remove("T")
     if len(letters) != len(shape):
         long = [i for i, n in enumerate(shape) if n > 1]
         if len(letters) != len(long):

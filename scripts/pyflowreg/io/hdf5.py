@@ -15,7 +15,8 @@ from pyflowreg.io.base import BaseReader, Frames, InputOptions, Shape4, show_sha
 from pyflowreg.io.writing import BaseWriter
 
 _CHANNEL = re.compile(r"ch([1-9][0-9]*)$")
-_DEFAULT_AXES = {3: "TYX", 4: "TYXC"}
+# 2-D: a channel of one frame, which is refused where the number of frames is checked.
+_DEFAULT_AXES = {2: "YX", 3: "TYX", 4: "TYXC"}
 
 
 def open_hdf5(path: Path) -> Any:

@@ -12,6 +12,7 @@ import json
 import logging
 import math
 import os
+import re
 import struct
 import warnings
 import zlib
@@ -87,7 +88,7 @@ class TiffReader(BaseReader):
         with quiet_tifffile():
             self._tif = self._open_file(part)
             try:
-                self._find_frames(part)
+                self._find_frames()
             except InputError:
                 self._tif.close()
                 raise
@@ -101,15 +102,17 @@ class TiffReader(BaseReader):
 
     def _open_file(self, part: bool) -> Any:
         try:
-            tif = tifffile.TiffFile(self.path, **({"is_ome": False} if part else {}))
+            tif = tifffile.TiffFile(self.path)
         except DAMAGE as error:
             raise self._damaged(error) from error
         if len(tif.pages) == 0:
             tif.close()
             raise InputError(f"{self.path} has no readable page: it is truncated or empty")
+        if part and tif.is_ome and _spans_files(tif.pages.first.description):
+            tif.is_ome = False
         return tif
 
-    def _find_frames(self, part: bool) -> None:
+    def _find_frames(self) -> None:
         """Learn which pages, axes and place in the file make up the movie."""
         self._check_imagej()
         self._check_page_chain()
@@ -173,6 +176,10 @@ class TiffReader(BaseReader):
         else:
             following = struct.unpack(tif.tiff.offsetformat, field)[0]
         if following >= self._size:
+            page = tif.pages.first
+            if count == 1 and page.is_shaped and page.is_final:
+                # The list of pages stood behind all the data, which tell where the file ends.
+                count = max(1, (self._size - page.dataoffsets[0]) // page.nbytes)
             raise InputError(
                 f"{self.path} is truncated: frame {count} (counted from 0) lies beyond the end of "
                 "the file. Copy or export it again"
@@ -205,11 +212,16 @@ class TiffReader(BaseReader):
         for one in series:
             missing = sum(page is None for page in one.pages)
             foreign = sum(page is not None and page.parent is not self._tif for page in one.pages)
-            if missing or foreign:
+            if foreign or (missing and _spans_files(self._tif.pages.first.description)):
                 raise InputError(
-                    f"{self.path} is one part of an OME-TIFF in several files: {foreign} of its "
-                    f"{len(one.pages)} pages are in other files, {missing} cannot be found. Put "
-                    "the parts into a folder of their own and give that folder as the recording"
+                    f"{self.path} is one part of an OME-TIFF in several files ({len(one.pages)} "
+                    f"pages, {foreign} in other files, {missing} not found). Put the parts into a "
+                    "folder of their own and give that folder as the recording"
+                )
+            if missing:
+                raise InputError(
+                    f"{self.path} is incomplete: its OME header promises {len(one.pages)} pages, "
+                    f"{missing} are missing. Export it again"
                 )
 
     def _check_last_page(self) -> None:
@@ -292,6 +304,11 @@ class TiffReader(BaseReader):
         self._tif.close()
         if self._file is not None:
             self._file.close()
+
+
+def _spans_files(ome_xml: str) -> bool:
+    """Whether OME metadata describe more than the file they are in."""
+    return "<BinaryOnly" in ome_xml or len(set(re.findall(r'FileName="([^"]*)"', ome_xml))) > 1
 
 
 class TiffWriter(BaseWriter):

@@ -1,0 +1,356 @@
+"""MATLAB files: recordings (reading 5 and 7.3, writing 7.3), results, the toolbox's statistics."""
+
+from __future__ import annotations
+
+import os
+import re
+import struct
+import zlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from pyflowreg.errors import InputError
+from pyflowreg.io.atomic import atomic_path
+from pyflowreg.io.axes import canonical_shape, to_canonical, user_axes
+from pyflowreg.io.base import BaseReader, Frames, InputOptions, show_shape
+from pyflowreg.io.hdf5 import Hdf5Reader
+from pyflowreg.io.writing import BaseWriter
+
+_NUMERIC = {"double": "float64", "single": "float32"} | {
+    name: name
+    for name in ("uint8", "uint16", "int16", "int8", "uint32", "int32", "int64", "uint64")
+}
+# 2-D: MATLAB drops trailing axes of length 1, so one frame is a matrix.
+_DEFAULT_AXES = {2: "YX", 3: "YXT", 4: "YXCT"}
+_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,62}")
+# MATLAB 5 files count the bytes of a variable with 31 bits; keep room for its header.
+_LARGEST = 2**31 - 2**20
+_DAMAGE = (OSError, ValueError, TypeError, KeyError, NotImplementedError, struct.error, zlib.error)
+
+
+class MatReader73(Hdf5Reader):
+    """Recording in a MATLAB 7.3 file: variables ch1, ch2, ..., or the only one with 3 or 4 axes.
+
+    Axes are those MATLAB shows, rows x columns x time (or rows x columns x channels x time);
+    HDF5 stores them in the opposite order. Frames are streamed.
+    """
+
+    _reversed = True
+    _default_axes = _DEFAULT_AXES
+
+
+class MatReader5(BaseReader):
+    """Recording in a MATLAB 5 file; variables and axes as in `MatReader73`.
+
+    Notes
+    -----
+    This format compresses each variable as a whole, so it cannot be streamed: the first read
+    loads the recording and keeps it in memory. Save long recordings with `-v7.3`.
+    MATLAB objects, cells and structures are refused and nothing is ever unpickled.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    options : InputOptions
+        Variable, axes, channels.
+    """
+
+    def __init__(self, path: Path, options: InputOptions) -> None:
+        super().__init__(path, options)
+        import scipy.io
+
+        check_complete(path)
+        try:
+            found = scipy.io.whosmat(str(path), appendmat=False)
+        except _DAMAGE as error:
+            raise InputError(
+                f"{path} cannot be read as MATLAB 5 file: {error}. Save it again"
+            ) from error
+        self._variables = {name: (tuple(shape), kind) for name, shape, kind in found}
+        self._names = self._find()
+        shapes = {self._variables[name] for name in self._names}
+        if len(shapes) > 1:
+            raise InputError(
+                f"{path} holds {self._contents()}: the channels {', '.join(self._names)} need the "
+                "same size and class"
+            )
+        self._stored, kind = shapes.pop()
+        self._letters = self._find_axes()
+        shape = canonical_shape(self._letters, self._stored)
+        if len(self._names) > 1:
+            if shape[3] > 1:
+                raise InputError(
+                    f"{path}: {', '.join(self._names)} are one channel each, but have a channel "
+                    "axis of their own. Name one of them with input_options.dataset"
+                )
+            shape = (*shape[:3], len(self._names))
+        self._set_layout(shape, np.dtype(_NUMERIC[kind]), options.n_channels)
+        self._movie: Frames | None = None
+
+    def _contents(self) -> str:
+        return (
+            ", ".join(f"{n} ({show_shape(s)}, {k})" for n, (s, k) in self._variables.items())
+            or "no variable"
+        )
+
+    def _find(self) -> list[str]:
+        wanted = self.options.dataset
+        if wanted is not None:
+            names = [wanted] if isinstance(wanted, str) else list(wanted)
+        else:
+            names = []
+            while f"ch{len(names) + 1}" in self._variables:
+                names.append(f"ch{len(names) + 1}")
+            names = names or [
+                name
+                for name, (shape, kind) in self._variables.items()
+                if len(shape) in (3, 4) and kind in _NUMERIC
+            ]
+            if not (names and (names[0] == "ch1" or len(names) == 1)):
+                what = "no" if not names else "more than one"
+                raise InputError(
+                    f"{self.path} holds {self._contents()}: {what} variable has three or four "
+                    "axes of numbers. Name one with input_options.dataset"
+                )
+        for name in names:
+            if name not in self._variables:
+                raise InputError(
+                    f"{self.path} has no variable {name} (input_options.dataset). It holds "
+                    f"{self._contents()}"
+                )
+            if self._variables[name][1] not in _NUMERIC:
+                raise InputError(
+                    f"{self.path}: {name} is a MATLAB {self._variables[name][1]}, not an array of "
+                    "numbers. Save the frames as a numeric array"
+                )
+        return names
+
+    def _find_axes(self) -> str:
+        if self.options.axes is not None:
+            return user_axes(self.path, self.options.axes, self._stored)
+        if len(self._stored) not in _DEFAULT_AXES:
+            raise InputError(
+                f"{self.path}: {self._names[0]} has {len(self._stored)} axes, "
+                f"{show_shape(self._stored)}; a recording has three or four. Name them with "
+                "input_options.axes"
+            )
+        return _DEFAULT_AXES[len(self._stored)]
+
+    def _load(self) -> Frames:
+        import scipy.io
+
+        try:
+            loaded = scipy.io.loadmat(
+                str(self.path), variable_names=self._names, appendmat=False, mat_dtype=True
+            )
+            parts = [to_canonical(loaded[name], self._letters) for name in self._names]
+        except _DAMAGE as error:
+            raise InputError(
+                f"{self.path}: {', '.join(self._names)} cannot be read ({error}). The file is "
+                "damaged: save it again"
+            ) from error
+        return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=3)
+
+    def _read_stored(self, start: int, stop: int) -> Frames:
+        if self._movie is None:
+            self._movie = self._load()
+        return self._movie[start:stop].copy()
+
+    def close(self) -> None:
+        """Release the movie."""
+        self._movie = None
+
+
+def check_complete(path: Path) -> None:
+    """Refuse a MATLAB 5 file that ends inside a variable; only the variables' headers are read."""
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        header = file.read(128)
+        if not header.startswith(b"MATLAB 5.0"):
+            return
+        order = "<" if header[126:128] == b"IM" else ">"
+        position = 128
+        while position < size:
+            file.seek(position)
+            tag = file.read(8)
+            length = struct.unpack(f"{order}II", tag)[1] if len(tag) == 8 else size
+            position += 8 + length
+    if position > size:
+        raise InputError(
+            f"{path} is truncated: its last variable ends at byte {position}, the file has "
+            f"{size}. Copy or save it again"
+        )
+
+
+class MatWriter(BaseWriter):
+    """MATLAB 7.3 file, streamed: variables ch1, ch2, ..., rows x columns x time in MATLAB."""
+
+    _CLASSES: ClassVar[dict[str, str]] = {"float64": "double", "float32": "single"}
+
+    def _open(self, temporary: list[Path]) -> None:
+        frames, height, width, channels = self.shape
+        self._temporary = temporary[0]
+        # MATLAB keeps its own header in the first 512 bytes, which HDF5 skips.
+        self._file = h5py.File(self._temporary, "w", userblock_size=512)
+        self._datasets = []
+        for k in range(channels):
+            dataset = self._file.create_dataset(
+                f"ch{k + 1}",
+                shape=(frames, width, height),
+                maxshape=(None, width, height),
+                chunks=(1, width, height),
+                dtype=self.dtype,
+            )
+            dataset.attrs["MATLAB_class"] = np.bytes_(
+                self._CLASSES.get(self.dtype.name, self.dtype.name)
+            )
+            self._datasets.append(dataset)
+
+    def _write(self, frames: Frames, start: int) -> None:
+        for k, dataset in enumerate(self._datasets):
+            dataset[start : start + len(frames)] = frames[..., k].transpose(0, 2, 1)
+
+    def _close(self) -> None:
+        self._file.close()
+        text = b"MATLAB 7.3 MAT-file, Platform: pyflowreg, HDF5 schema 1.00 ."
+        with self._temporary.open("r+b") as file:
+            # 116 bytes of text, 8 of offset (none), version, mark of little-endian order.
+            file.write(text.ljust(116) + bytes(8) + struct.pack("<H", 0x0200) + b"IM")
+
+
+def cell(values: Sequence[Any]) -> NDArray[np.object_]:
+    """Make a 1 x n MATLAB cell array of arrays or texts."""
+    out = np.empty((1, len(values)), dtype=object)
+    for k, value in enumerate(values):
+        out[0, k] = value
+    return out
+
+
+def _size(value: Any) -> int:
+    array = np.asarray(value)
+    if array.dtype.hasobject:
+        return sum(_size(item) for item in array.flat)
+    return array.nbytes
+
+
+def save_mat(
+    path: str | os.PathLike[str], mapping: Mapping[str, Any], *, largest: int = _LARGEST
+) -> None:
+    """Save variables for MATLAB, complete or not at all.
+
+    Parameters
+    ----------
+    path : path
+        Target, used as given.
+    mapping : mapping of str to array, number, str or cell
+        Vectors become rows, booleans logical, object arrays (see `cell`) cell arrays.
+    largest : int
+        Bytes of a variable beyond which the file is written as version 7.3 instead of 5.
+    """
+    bad = [name for name in mapping if not _NAME.fullmatch(name)]
+    if bad:
+        raise ValueError(f"{path}: {', '.join(bad)} cannot be MATLAB variable names")
+    with atomic_path(path) as temporary:
+        if max(map(_size, mapping.values()), default=0) > largest:
+            import hdf5storage
+
+            hdf5storage.savemat(
+                str(temporary), dict(mapping), appendmat=False, format="7.3", oned_as="row"
+            )
+        else:
+            import scipy.io
+
+            scipy.io.savemat(
+                temporary,
+                dict(mapping),
+                appendmat=False,
+                do_compression=True,
+                oned_as="row",
+                long_field_names=True,
+            )
+
+
+def read_mat(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """Read all variables of a small MATLAB file, version 5 or 7.3.
+
+    Parameters
+    ----------
+    path : path
+        The file.
+
+    Returns
+    -------
+    dict of str to ndarray
+        Arrays with the axes MATLAB shows.
+    """
+    from pyflowreg.io.opening import file_kind
+
+    file = Path(path)
+    try:
+        if file_kind(file) == "mat5":
+            import scipy.io
+
+            found: dict[str, Any] = scipy.io.loadmat(str(file), appendmat=False)
+        else:
+            import hdf5storage
+
+            found = dict(hdf5storage.loadmat(str(file), appendmat=False))
+    except InputError:
+        raise
+    except _DAMAGE as error:
+        raise InputError(f"{file} cannot be read as MATLAB file: {error}. Make it again") from error
+    return {name: value for name, value in found.items() if not name.startswith("__")}
+
+
+def read_statistics(path: str | os.PathLike[str]) -> dict[str, NDArray[np.float64]]:
+    """Read motion statistics per frame, from the toolbox's .mat or this project's .npz.
+
+    Parameters
+    ----------
+    path : path
+        `statistics.mat` or `statistics.npz`.
+
+    Returns
+    -------
+    dict of str to ndarray, shape (T,)
+        mean_disp and max_disp in pixels, mean_div, mean_translation in pixels, as far as present.
+    """
+    file = Path(path)
+    if file.suffix.lower() == ".npz":
+        try:
+            with np.load(file, allow_pickle=False) as archive:
+                found: dict[str, Any] = {name: archive[name] for name in archive.files}
+        except (*_DAMAGE, EOFError) as error:
+            raise InputError(f"{file} cannot be read: {error}. Make it again") from error
+    else:
+        found = read_mat(file)
+    names = ("mean_disp", "max_disp", "mean_div", "mean_translation")
+    return {n: np.asarray(found[n], np.float64).reshape(-1) for n in names if n in found}
+
+
+def read_reference(path: str | os.PathLike[str]) -> NDArray[np.float64]:
+    """Read the reference frame the toolbox saved.
+
+    Parameters
+    ----------
+    path : path
+        `reference_frame.mat` with the variable c_ref_raw.
+
+    Returns
+    -------
+    ndarray, shape (H, W, C), float64
+        Intensities as recorded.
+    """
+    found = read_mat(path)
+    if "c_ref_raw" not in found:
+        raise InputError(
+            f"{path} has no variable c_ref_raw; it holds {', '.join(found) or 'nothing'}"
+        )
+    reference = np.asarray(found["c_ref_raw"], np.float64)
+    return reference if reference.ndim == 3 else reference[..., np.newaxis]
