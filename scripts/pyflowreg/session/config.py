@@ -66,7 +66,8 @@ class SessionConfig(Settings):
         "local", description="`array`: stage 1 does the one recording of its array job."
     )
     n_workers: Annotated[Whole, Allowed("-1 (all cores), or a whole number >= 1")] = Field(
-        -1, description="Threads of a job; Snakemake decides itself, with -j and threads."
+        -1,
+        description="Threads of stage 1; -1 takes all cores, or those given to Snakemake with -j.",
     )
     flow_backend: Backend = Field(
         "flowreg",
@@ -78,13 +79,6 @@ class SessionConfig(Settings):
         description="Settings of the backend, for example device; flowreg needs none.",
         json_schema_extra={"stages": [1, 2]},
     )
-    flow_options: Annotated[
-        dict[str, Any], Allowed("a table of keys and values, or the path of a JSON options file")
-    ] = Field(
-        default_factory=dict,
-        description="Motion correction of each recording; the keys are listed below.",
-        json_schema_extra={"stages": [1]},
-    )
     numerics: Literal["standard", "matlab"] = Field(
         "standard",
         description="`matlab` keeps every habit of the original toolbox; standard is better.",
@@ -94,6 +88,13 @@ class SessionConfig(Settings):
         "single",
         description="Floating point of the optical flow.",
         json_schema_extra={"stages": [1, 2]},
+    )
+    flow_options: Annotated[
+        dict[str, Any], Allowed("a table of keys and values, or the path of a JSON options file")
+    ] = Field(
+        default_factory=dict,
+        description="Motion correction of each recording; keys of the MATLAB toolbox.",
+        json_schema_extra={"stages": [1]},
     )
     cc_upsample: Whole = Field(
         4,
