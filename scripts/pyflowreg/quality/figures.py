@@ -1,0 +1,139 @@
+"""The before/after picture of a session."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
+
+from pyflowreg.core.warping import warp_frame
+from pyflowreg.io import open_reader
+from pyflowreg.io.atomic import atomic_path
+from pyflowreg.quality.metrics import (
+    Image,
+    displacement_summary,
+    load_average,
+    load_field,
+    movie_average,
+)
+from pyflowreg.session.discovery import centre_index, discover_recordings
+from pyflowreg.session.outputs import session_paths
+
+if TYPE_CHECKING:
+    from pyflowreg.session.config import SessionConfig
+    from pyflowreg.session.discovery import Recording
+    from pyflowreg.session.outputs import SessionPaths
+
+DPI = 150
+_INK = "0.15"
+_MASK = "#f0c000"
+
+
+def before_after_figure(
+    config: SessionConfig, path: Path | str, *, recording: str | None = None, channel: int = 0
+) -> Path:
+    """Draw what the correction did: within one recording, and between it and the centre.
+
+    Top: average of the raw and of the corrected frames. Bottom: average of the centre (magenta)
+    and of the recording (green) before and after alignment, with the outline of the final mask;
+    where the two agree the picture is white.
+
+    Parameters
+    ----------
+    config : SessionConfig
+        A session that went through stage 3.
+    path : path-like
+        The PNG to write. Equal files in, equal file out.
+    recording : str, optional
+        Name of the recording; the one that moved most, but not the centre, if not given.
+    channel : int, default 0
+        Channel to show.
+
+    Returns
+    -------
+    pathlib.Path
+        `path`.
+    """
+    recordings = discover_recordings(config)
+    centre = recordings[centre_index(config, recordings)]
+    paths = session_paths(config)
+    shown = _choose(recordings, centre, paths, recording)
+    files = paths.recording(shown.name)
+    with open_reader(shown.path, config.input_options) as reader:
+        raw = movie_average(reader)
+    corrected = load_average(files.temporal_average)
+    reference = load_average(paths.recording(centre.name).temporal_average)
+    aligned = warp_frame(corrected, load_field(files.w_to_reference), np.zeros_like(corrected))
+    with np.load(paths.final_npz) as data:
+        mask = data["final_valid"].astype(bool)
+    figure = _draw(
+        [image[..., channel] for image in (raw, corrected, reference, aligned)],
+        mask,
+        (shown.name, centre.name),
+    )
+    with atomic_path(path) as temporary:
+        # no software version in the file, so that it changes only if the picture does
+        figure.savefig(temporary, format="png", dpi=DPI, metadata={"Software": None})
+    return Path(path)
+
+
+def _choose(
+    recordings: list[Recording], centre: Recording, paths: SessionPaths, name: str | None
+) -> Recording:
+    """Return the recording called `name`, or the one other than the centre that moved most."""
+    if name is not None:
+        return next(r for r in recordings if r.name == name)
+    others = [r for r in recordings if r.name != centre.name] or [centre]
+    return max(others, key=lambda r: displacement_summary(paths.recording(r.name).statistics)[0])
+
+
+def _draw(images: list[Image], mask: np.ndarray, names: tuple[str, str]) -> Figure:
+    raw, corrected, reference, aligned = images
+    height, width = raw.shape
+    side = 4.2  # inches per picture
+    figure = Figure(
+        figsize=(2 * side + 0.3, 2 * (side * height / width + 0.38)),
+        layout=ConstrainedLayoutEngine(w_pad=0.04, h_pad=0.04, wspace=0.02, hspace=0.03),
+    )
+    FigureCanvasAgg(figure)
+    axes = figure.subplots(2, 2)
+    low, high = np.percentile(corrected[mask] if mask.any() else corrected, (1.0, 99.7))
+    titles = ("average of the raw frames", "after motion correction")
+    for axis, image, title in zip(axes[0], (raw, corrected), titles, strict=True):
+        axis.imshow(image, cmap="gray", vmin=low, vmax=high, interpolation="nearest")
+        _frame(axis, f"{names[0]}: {title}")
+    for axis, image, title in zip(axes[1], (corrected, aligned), ("before", "after"), strict=True):
+        axis.imshow(_overlay(reference, image, mask), interpolation="nearest")
+        _frame(axis, f"{names[1]} (magenta), {names[0]} (green): {title} alignment")
+    axes[1, 1].contour(mask, levels=[0.5], colors=[_MASK], linewidths=1.2)
+    axes[1, 1].plot([], [], color=_MASK, linewidth=1.2, label="valid in every frame")
+    axes[1, 1].legend(
+        loc="lower right", fontsize=7, framealpha=0.7, facecolor="black", labelcolor="white"
+    )
+    return figure
+
+
+def _frame(axis: Axes, title: str) -> None:
+    axis.set_title(title, fontsize=9, color=_INK, loc="left")
+    axis.set_xticks([])
+    axis.set_yticks([])
+    for spine in axis.spines.values():
+        spine.set_visible(False)
+
+
+def _overlay(reference: Image, other: Image, mask: np.ndarray) -> Image:
+    """Put one image into magenta and the other into green, (H, W, 3) in 0..1."""
+    magenta, green = _stretched(reference, mask), _stretched(other, mask)
+    return np.stack([magenta, green, magenta], axis=-1)
+
+
+def _stretched(image: Image, mask: np.ndarray) -> Image:
+    low, high = np.percentile(image[mask] if mask.any() else image, (2.0, 99.5))
+    scaled = np.clip((image - low) / max(high - low, np.finfo(float).tiny), 0.0, 1.0)
+    result: Image = scaled**0.8
+    return result
