@@ -30,7 +30,8 @@ wildcard_constraints:
 rule all:
     default_target: True
     input:
-        escaped(PLAN.paths.final_npz),
+        str(PLAN.paths.final_npz),
+        PLAN.of_all(lambda files: files.w_to_reference),
         PLAN.of_all(lambda files: files.aligned),
 
 

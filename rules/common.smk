@@ -3,16 +3,28 @@
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(workflow.basedir) / "scripts"))
-
 from snakemake.exceptions import WorkflowError
+
+# Last, where Snakemake puts it for scripts: a foreign pyflowreg shows up here, not in the jobs.
+SCRIPTS = Path(workflow.basedir) / "scripts"
+sys.path.append(str(SCRIPTS))
+
+try:
+    from pyflowreg.workflow.guard import check_import_origin
+except ImportError:
+    raise WorkflowError(
+        "The Python environment has another package called pyflowreg, which hides this project's. "
+        f"Run `python -m pip install -e {SCRIPTS.parent}` in it, which replaces that package."
+    )
 
 from pyflowreg.errors import PyflowregError
 from pyflowreg.workflow import resources
-from pyflowreg.workflow.plan import Plan, escaped
+from pyflowreg.workflow.plan import Plan
 
 try:
+    check_import_origin(SCRIPTS)
     PLAN = Plan.from_mapping(config)
+    PLAN.prepare_snakemake()
 except PyflowregError as error:
     raise WorkflowError(str(error))
 
@@ -25,6 +37,19 @@ def check_headers():
         preflight(PLAN.config)
     except PyflowregError as error:
         raise WorkflowError(str(error))
+
+
+def field_of(wildcards):
+    """Return the field of a recording, `ancient` while its video is newer than all it is made from.
+
+    Snakemake looks at nothing but the edges between jobs once a job upstream has to run. A field
+    that were always `ancient` would hide that an interrupted run left an outdated video.
+    """
+    paths = PLAN.paths.recording(wildcards.recording)
+    forced = workflow.dag_settings is not None and workflow.dag_settings.forcerun
+    if forced or not PLAN.video_is_current(paths):
+        return str(paths.w_to_reference)
+    return ancient(str(paths.w_to_reference))
 
 
 def stage1_mem_mb(wildcards, input, threads, attempt):

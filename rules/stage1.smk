@@ -20,9 +20,8 @@ rule inspect_recording:
 rule stage1_compensate:
     input:
         recording=PLAN.source,
-        reference=[escaped(path) for path in PLAN.reference_files],
-        # Only for the resources: a new header comes with a new recording.
-        header=ancient(rules.inspect_recording.output.header),
+        reference=PLAN.reference_files,
+        header=rules.inspect_recording.output.header,
     output:
         **PLAN.displacements,
         compensated=ensure(

@@ -6,15 +6,12 @@ rule stage3_valid_mask:
         averages=PLAN.of_all(lambda files: files.temporal_average),
         masks=PLAN.of_all(lambda files: files.idx),
         fields=rules.stage2_between_avgs.output.fields,
-        headers=[
-            ancient(header)
-            for header in PLAN.of_all(lambda files: files.folder / "inspect.json")
-        ],
+        headers=PLAN.of_all(lambda files: files.folder / "inspect.json"),
     output:
-        npz=escaped(PLAN.paths.final_npz),
-        mat=escaped(PLAN.paths.final_mat),
-        png=escaped(PLAN.paths.final_png),
-        status=escaped(PLAN.paths.status),
+        npz=str(PLAN.paths.final_npz),
+        mat=str(PLAN.paths.final_mat),
+        png=str(PLAN.paths.final_png),
+        status=str(PLAN.paths.status),
         valid=PLAN.of_all(lambda files: files.valid_png),
         aligned_valid=PLAN.of_all(lambda files: files.aligned_valid_png),
     log:
@@ -33,15 +30,16 @@ rule stage3_valid_mask:
         "../scripts/stage3_valid_mask.py"
 
 
-# A recording's field follows from its own average, the centre's average and the settings of
-# stage 2, and all three are listed here. So the field itself may be `ancient`: the gather job of
-# stage 2 rewrites every field when a recording is added, and only the new one needs a video.
+# The gather job of stage 2 rewrites every field when a recording is added, but only the new one
+# needs a video: a field follows from the recording's average, the centre's and the settings of
+# stage 2, and all three are inputs here. So field_of() marks the field as `ancient`.
 rule stage3_align:
     input:
         compensated=rules.stage1_compensate.output.compensated,
-        field=ancient(PLAN.per_recording(lambda files: files.w_to_reference)),
+        field=field_of,
+        settings=rules.stage2_settings.output.settings,
         reference=PLAN.of_center(lambda files: files.temporal_average),
-        header=ancient(rules.inspect_recording.output.header),
+        header=rules.inspect_recording.output.header,
     output:
         video=ensure(PLAN.per_recording(lambda files: files.aligned), non_empty=True),
     log:

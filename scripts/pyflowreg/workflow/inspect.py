@@ -18,17 +18,9 @@ def write_header(config: SessionConfig, recording: Recording, path: str | Path) 
     recording : Recording
         The recording; no frame of it is read.
     path : path-like
-        Gets `name`, `path`, `shape` (T, H, W, C), `dtype` and `itemsize` in bytes.
+        Gets the entries of `pyflowreg.session.preflight.RecordingInfo`.
     """
-    from pyflowreg.io import open_reader
     from pyflowreg.io.atomic import atomic_write_json
+    from pyflowreg.session.preflight import inspect_recording
 
-    with open_reader(recording.path, config.input_options) as reader:
-        header = {
-            "name": recording.name,
-            "path": str(recording.path),
-            "shape": [int(extent) for extent in reader.shape],
-            "dtype": str(reader.dtype),
-            "itemsize": int(reader.dtype.itemsize),
-        }
-    atomic_write_json(Path(path), header)
+    atomic_write_json(Path(path), inspect_recording(recording.path, config.input_options))

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import pyflowreg
 from pyflowreg.errors import PyflowregError
+from pyflowreg.workflow.guard import check_import_origin
 
 if TYPE_CHECKING:
     from pyflowreg.session.config import SessionConfig
@@ -95,6 +96,7 @@ def job_context(snakemake: Any) -> Iterator[Job]:
     started = time.monotonic()
     _log_start(name, snakemake)
     try:
+        check_import_origin(snakemake.scriptdir)
         yield Job(snakemake)
     except PyflowregError as error:
         logger.error("%s", error)

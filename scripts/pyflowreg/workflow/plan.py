@@ -5,7 +5,6 @@ Imported whenever the Snakefile is parsed, also once per cluster job: nothing he
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -18,14 +17,10 @@ from pyflowreg.motion_correction.options import OFOptions
 from pyflowreg.session.config import SessionConfig
 from pyflowreg.session.discovery import Recording, centre_index, discover_recordings
 from pyflowreg.session.outputs import RecordingPaths, SessionPaths, session_paths
+from pyflowreg.workflow import braces
 
 DEFAULT_CLUSTER_THREADS = 8
 WILDCARD = "{recording}"
-
-
-def escaped(path: Path | str) -> str:
-    """Return a path as Snakemake's patterns spell it: braces doubled."""
-    return str(path).replace("{", "{{").replace("}", "}}")
 
 
 @dataclass(frozen=True)
@@ -87,10 +82,27 @@ class Plan:
     def _by_name(self) -> dict[str, Recording]:
         return {recording.name: recording for recording in self.recordings}
 
+    def prepare_snakemake(self) -> None:
+        """Make Snakemake accept the names of this session.
+
+        Raises
+        ------
+        ConfigError
+            Listing the names it cannot handle.
+        """
+        folders = (self.paths.output_root, self.paths.final_results)
+        names = [str(path) for path in (*folders, *(entry.path for entry in self.recordings))]
+        names += self.reference_files
+        problems = braces.unusable_names(names)
+        if problems:
+            raise ConfigError(problems)
+        if braces.needs_literal_braces(names):
+            braces.take_braces_literally()
+
     @property
     def constraint(self) -> str:
         """Regular expression that matches the names of the recordings and nothing else."""
-        return "|".join(re.escape(name) for name in self._by_name)
+        return braces.constraint(self._by_name)
 
     def recording(self, name: str) -> Recording:
         """Return the recording called `name`."""
@@ -113,18 +125,17 @@ class Plan:
         Returns
         -------
         str
-            With the wildcard `{recording}`, other braces doubled.
+            With the wildcard `{recording}`.
         """
-        stand_in = "\0"
-        return escaped(pick(self.paths.recording(stand_in))).replace(stand_in, WILDCARD)
+        return str(pick(self.paths.recording(WILDCARD)))
 
     def of_all(self, pick: Callable[[RecordingPaths], Path]) -> list[str]:
-        """Return such a file of every recording, braces doubled."""
-        return [escaped(pick(self.paths.recording(entry.name))) for entry in self.recordings]
+        """Return such a file of every recording."""
+        return [str(pick(self.paths.recording(entry.name))) for entry in self.recordings]
 
     def of_center(self, pick: Callable[[RecordingPaths], Path]) -> str:
-        """Return such a file of the centre, braces doubled."""
-        return escaped(pick(self.paths.recording(self.center.name)))
+        """Return such a file of the centre."""
+        return str(pick(self.paths.recording(self.center.name)))
 
     @cached_property
     def _options(self) -> OFOptions:
@@ -169,6 +180,37 @@ class Plan:
             values["center"] = self.center.name
         values.pop("align_output_format", None)
         return values
+
+    @property
+    def stage2_settings(self) -> Path:
+        """File that is younger than a video exactly if stage 2 changed its settings since."""
+        return self.paths.output_root / "stage2_settings.json"
+
+    def video_is_current(self, files: RecordingPaths) -> bool:
+        """Return whether an aligned video is newer than everything that decides its content.
+
+        Parameters
+        ----------
+        files : RecordingPaths
+            Of the recording.
+
+        Returns
+        -------
+        bool
+            The field itself is not looked at: it follows from the two averages and the settings.
+        """
+        center = self.paths.recording(self.center.name)
+        sources = (
+            files.compensated,
+            files.temporal_average,
+            center.temporal_average,
+            self.stage2_settings,
+        )
+        try:
+            made = files.aligned.stat().st_mtime_ns
+            return all(source.stat().st_mtime_ns <= made for source in sources)
+        except FileNotFoundError:
+            return False
 
     def threads(self, cores: int | None) -> int:
         """Return the threads of one recording's motion correction.
