@@ -120,7 +120,7 @@ def atomic_save_npz(path: str | os.PathLike[str], **arrays: ArrayLike) -> None:
     path : path
         Target, used as given (no suffix is added).
     **arrays : array_like
-        The arrays by name; any dtype but object.
+        The arrays by name (any but `path` and `file`); any dtype but object.
     """
     objects = [name for name, array in arrays.items() if np.asarray(array).dtype.hasobject]
     if objects:

@@ -5,6 +5,7 @@ Every recording is seen as an array (T, H, W, C): frames, rows, columns, channel
 
 from __future__ import annotations
 
+import difflib
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
@@ -15,6 +16,7 @@ from typing import Any, Protocol, Self
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic_core import ErrorDetails
 
 from pyflowreg.errors import ConfigError, InputError
 
@@ -81,12 +83,17 @@ def as_input_options(options: InputOptions | Mapping[str, Any] | None) -> InputO
     try:
         return InputOptions.model_validate(dict(options or {}))
     except ValidationError as error:
-        raise ConfigError(
-            [
-                f"input_options.{'.'.join(map(str, e['loc'][:1]))} = {e['input']!r}: {e['msg']}"
-                for e in error.errors()
-            ]
-        ) from None
+        raise ConfigError([_describe(problem) for problem in error.errors()]) from None
+
+
+def _describe(problem: ErrorDetails) -> str:
+    key = str(problem["loc"][0]) if problem["loc"] else ""
+    text = f"input_options.{key} = {problem['input']!r}: "
+    if problem["type"] != "extra_forbidden":
+        return text + problem["msg"].removeprefix("Value error, ")
+    known = list(InputOptions.model_fields)
+    near = difflib.get_close_matches(key, known, n=1)
+    return text + (f"did you mean {near[0]}? " if near else "") + f"Known are {', '.join(known)}"
 
 
 class Reader(Protocol):

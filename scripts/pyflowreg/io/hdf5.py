@@ -124,16 +124,19 @@ class Hdf5Reader(BaseReader):
         return [self._only_movie(datasets)]
 
     def _only_movie(self, datasets: dict[str, Any]) -> Any:
+        axes = self.options.axes
+        ranks = (3, 4) if axes is None else (len(axes),)
         movies = [
             d
             for d in datasets.values()
-            if d.shape is not None and d.ndim in (3, 4) and d.dtype.kind in "uif"
+            if d.shape is not None and d.ndim in ranks and d.dtype.kind in "uif"
         ]
         if len(movies) != 1:
             what = "no" if not movies else "more than one"
             raise InputError(
                 f"{self.path} holds {_contents(datasets, self._reversed)}: {what} dataset has "
-                "three or four axes of numbers. Name one with input_options.dataset"
+                f"{' or '.join(map(str, ranks))} axes of numbers. Name one with "
+                "input_options.dataset"
             )
         return movies[0]
 

@@ -12,7 +12,9 @@ from typing import Any, ClassVar
 
 import h5py
 import numpy as np
+import scipy.io
 from numpy.typing import NDArray
+from scipy.io.matlab import MatReadError
 
 from pyflowreg.errors import InputError
 from pyflowreg.io.atomic import atomic_path
@@ -30,7 +32,16 @@ _DEFAULT_AXES = {2: "YX", 3: "YXT", 4: "YXCT"}
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,62}")
 # MATLAB 5 files count the bytes of a variable with 31 bits; keep room for its header.
 _LARGEST = 2**31 - 2**20
-_DAMAGE = (OSError, ValueError, TypeError, KeyError, NotImplementedError, struct.error, zlib.error)
+_DAMAGE = (
+    MatReadError,
+    OSError,
+    ValueError,
+    TypeError,
+    KeyError,
+    NotImplementedError,
+    struct.error,
+    zlib.error,
+)
 
 
 class MatReader73(Hdf5Reader):
@@ -63,8 +74,6 @@ class MatReader5(BaseReader):
 
     def __init__(self, path: Path, options: InputOptions) -> None:
         super().__init__(path, options)
-        import scipy.io
-
         check_complete(path)
         try:
             found = scipy.io.whosmat(str(path), appendmat=False)
@@ -143,8 +152,6 @@ class MatReader5(BaseReader):
         return _DEFAULT_AXES[len(self._stored)]
 
     def _load(self) -> Frames:
-        import scipy.io
-
         try:
             loaded = scipy.io.loadmat(
                 str(self.path), variable_names=self._names, appendmat=False, mat_dtype=True
@@ -261,11 +268,14 @@ def save_mat(
             import hdf5storage
 
             hdf5storage.savemat(
-                str(temporary), dict(mapping), appendmat=False, format="7.3", oned_as="row"
+                str(temporary),
+                dict(mapping),
+                appendmat=False,
+                format="7.3",
+                oned_as="row",
+                store_python_metadata=False,
             )
         else:
-            import scipy.io
-
             scipy.io.savemat(
                 temporary,
                 dict(mapping),
@@ -294,8 +304,6 @@ def read_mat(path: str | os.PathLike[str]) -> dict[str, Any]:
     file = Path(path)
     try:
         if file_kind(file) == "mat5":
-            import scipy.io
-
             found: dict[str, Any] = scipy.io.loadmat(str(file), appendmat=False)
         else:
             import hdf5storage

@@ -27,6 +27,13 @@ _SLICES = (
     "scanimage.SI4.stackNumSlices",
     "state.acq.numberOfZSlices",
 )
+# A number of slices that is set but not used: all of these that are present are false.
+_STACK_SWITCHES = (
+    "SI.hStackManager.enable",
+    "SI.hFastZ.enable",
+    "scanimage.SI.hStackManager.enable",
+    "scanimage.SI.hFastZ.enable",
+)
 
 
 def settings(tif: Any) -> dict[str, Any]:
@@ -43,7 +50,8 @@ def settings(tif: Any) -> dict[str, Any]:
         Values by the name ScanImage gives them; numbers, lists or text.
     """
     found: dict[str, Any] = {}
-    for line in tif.pages.first.description.splitlines():
+    page = tif.pages.first
+    for line in (*page.description.splitlines(), *page.software.splitlines()):
         name, equals, value = line.partition("=")
         if equals:
             found[name.strip()] = value.strip()
@@ -61,13 +69,16 @@ def saved_channels(tif: Any) -> int | None:
             return max(1, _count(values[name]))
     old = [v for k, v in values.items() if re.fullmatch(r"state\.acq\.savingChannel\d+", k)]
     if old:
-        return max(1, sum(str(v) in {"1", "True", "true"} for v in old))
+        return max(1, sum(map(_is_on, old)))
     return None
 
 
 def check_single_plane(path: Path, tif: Any) -> None:
     """Refuse a recording of several planes, which is not one field of view over time."""
     values = settings(tif)
+    switches = [_is_on(values[name]) for name in _STACK_SWITCHES if name in values]
+    if switches and not any(switches):
+        return
     for name in _SLICES:
         if name in values:
             planes = _number(values[name])
@@ -78,6 +89,10 @@ def check_single_plane(path: Path, tif: Any) -> None:
                     "pages are frames of one plane"
                 )
             return
+
+
+def _is_on(value: object) -> bool:
+    return str(value).lower() in {"1", "true"}
 
 
 def _count(value: object) -> int:

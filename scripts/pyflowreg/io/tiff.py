@@ -27,6 +27,7 @@ from pyflowreg.errors import InputError
 from pyflowreg.io import scanimage
 from pyflowreg.io.axes import canonical_shape, guess_axes, to_canonical, user_axes
 from pyflowreg.io.base import BaseReader, Frames, InputOptions, Shape4, check_dtype, show_shape
+from pyflowreg.io.tiff_pages import first_missing_page
 from pyflowreg.io.writing import BaseWriter
 
 logger = logging.getLogger(__name__)
@@ -163,27 +164,20 @@ class TiffReader(BaseReader):
             )
 
     def _check_page_chain(self) -> None:
-        """Refuse a file whose list of pages points beyond its end."""
-        tif = self._tif
-        position = tif.pages.next_page_offset
-        if position is None:
+        """Refuse a file whose list of pages goes on beyond its end."""
+        missing = first_missing_page(self.path)
+        if missing is None:
             return
-        tif.filehandle.seek(position)
-        field = tif.filehandle.read(tif.tiff.offsetsize)
-        count = len(tif.pages)
-        if len(field) < tif.tiff.offsetsize:
-            following = self._size
-        else:
-            following = struct.unpack(tif.tiff.offsetformat, field)[0]
-        if following >= self._size:
-            page = tif.pages.first
-            if count == 1 and page.is_shaped and page.is_final:
-                # The list of pages stood behind all the data, which tell where the file ends.
-                count = max(1, (self._size - page.dataoffsets[0]) // page.nbytes)
-            raise InputError(
-                f"{self.path} is truncated: frame {count} (counted from 0) lies beyond the end of "
-                "the file. Copy or export it again"
-            )
+        page, layout = self._tif.pages.first, self._tif.shaped_metadata
+        if missing == 1 and layout and page.is_final:
+            # The page headers stood behind the values, which tell in which frame the file ends.
+            declared = math.prod(layout[0]["shape"]) // math.prod(page.shape)
+            whole = (self._size - page.dataoffsets[0]) // page.nbytes
+            missing = max(1, min(whole, declared - 1))
+        raise InputError(
+            f"{self.path} is truncated: frame {missing} (counted from 0) or its header lies beyond "
+            "the end of the file. Copy or export it again"
+        )
 
     def _choose_series(self) -> tuple[Any, str, tuple[int, ...], Any, int | None]:
         """Pages, axes, shape, dtype and offset (None if not contiguous) of the movie."""
@@ -288,9 +282,7 @@ class TiffReader(BaseReader):
         for k in range(count):
             page = self._pages[first + k]
             try:
-                with quiet_tifffile():
-                    values = page.asarray(maxworkers=1)
-                out[k] = values.reshape(-1)
+                out[k] = page.asarray(maxworkers=1).reshape(-1)
             except DAMAGE as error:
                 frame = self._frame_of((first + k) * self._page_values)
                 raise InputError(

@@ -1,0 +1,39 @@
+"""Hypothesis strategies shared by the property tests."""
+
+from __future__ import annotations
+
+import numpy as np
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+DTYPES = ("uint8", "uint16", "int16", "float32", "float64")
+
+
+def movies(
+    dtypes: tuple[str, ...] = DTYPES,
+    *,
+    min_frames: int = 2,
+    max_frames: int = 7,
+    max_side: int = 9,
+    max_channels: int = 3,
+) -> st.SearchStrategy[np.ndarray]:
+    """Small movies (T, H, W, C) over the whole range of their type, without NaN."""
+    shapes = st.tuples(
+        st.integers(min_frames, max_frames),
+        st.integers(1, max_side),
+        st.integers(1, max_side),
+        st.integers(1, max_channels),
+    )
+
+    def fill(dtype: str) -> st.SearchStrategy[np.ndarray]:
+        kind = np.dtype(dtype)
+        elements = hnp.from_dtype(kind, allow_nan=False) if kind.kind == "f" else None
+        return hnp.arrays(kind, shapes, elements=elements)
+
+    return st.sampled_from(dtypes).flatmap(fill)
+
+
+def splits(frames: int) -> st.SearchStrategy[list[int]]:
+    """Cuts of range(frames) into blocks: sorted frame numbers, first 0, last `frames`."""
+    inner = st.lists(st.integers(0, frames), max_size=4)
+    return inner.map(lambda cuts: sorted([0, *cuts, frames]))
