@@ -152,7 +152,7 @@ def _sweep(system, edge_x, edge_y, keep, du, dv):
 
 @kernel()
 def _solve(J, weight, u, v, a_data, a_smooth, alpha_x, alpha_y, hx, hy, iterations, update_lag,
-           psi, omega, eps, du, dv):  # fmt: skip
+           psi, omega, eps, eps_smooth, du, dv):  # fmt: skip
     channels, _, height, width = J.shape
     one = du.dtype.type(1)
     psi_s = np.ones((height + 2, width + 2), du.dtype)
@@ -167,7 +167,7 @@ def _solve(J, weight, u, v, a_data, a_smooth, alpha_x, alpha_y, hx, hy, iteratio
             for c in range(channels):
                 _data_weight(J[c], du, dv, a_data[c], eps, psi[c])
             if a_smooth != one:
-                _smoothness_weight(u, v, du, dv, hx, hy, a_smooth, eps, psi_s)
+                _smoothness_weight(u, v, du, dv, hx, hy, a_smooth, eps_smooth, psi_s)
         if update or sweep == 1:
             _fold(J, weight, psi, u, v, psi_s, ax, ay, omega, system, edge_x, edge_y)
         _copy_ring(du)
@@ -189,6 +189,7 @@ def solve_level(
     iterations: int,
     update_lag: int,
     first_channel_starts: bool,
+    smoothness_epsilon: float = EPSILON,
 ) -> tuple[NDArray[Any], NDArray[Any]]:
     """Compute the displacement increment at one level.
 
@@ -215,6 +216,8 @@ def solve_level(
         Sweeps between two updates of the robust weights.
     first_channel_starts : bool
         Channels after the first have no weight until the first update.
+    smoothness_epsilon : float
+        Added to the squared displacement gradient in the robust smoothness weight.
 
     Returns
     -------
@@ -230,6 +233,7 @@ def solve_level(
     dv = np.zeros(u.shape, dtype)
     _solve(
         J, weight, u, v, a_data, real(a_smooth), real(alpha[0]), real(alpha[1]), real(hx), real(hy),
-        iterations, update_lag, psi, real(OMEGA), real(EPSILON), du, dv,
+        iterations, update_lag, psi, real(OMEGA), real(EPSILON),
+        real(smoothness_epsilon), du, dv,
     )  # fmt: skip
     return du, dv

@@ -122,7 +122,12 @@ def _census(
 
 
 def motion_tensor(
-    fixed: NDArray[Any], moving: NDArray[Any], hx: float, hy: float, data_term: str
+    fixed: NDArray[Any],
+    moving: NDArray[Any],
+    hx: float,
+    hy: float,
+    data_term: str = "gc",
+    normaliser: float = 1e-6,
 ) -> NDArray[Any]:
     """Compute the motion tensor of one channel.
 
@@ -133,7 +138,9 @@ def motion_tensor(
     hx, hy : float
         Grid spacing in x and y, full-resolution pixels.
     data_term : {'gc', 'gray', 'cs'}
-        Constancy assumption; see `ALIASES`.
+        Constancy assumption.
+    normaliser : float
+        Added to the squared gradients that normalise the term 'gc'.
 
     Returns
     -------
@@ -152,5 +159,5 @@ def motion_tensor(
         _add_brightness_constancy(*padded, real(hx), real(hy), real(1), out)
         return out
     out = np.empty(shape, fixed.dtype)
-    _gradient_constancy(*padded, real(hx), real(hy), real(1e-6), out)
+    _gradient_constancy(*padded, real(hx), real(hy), real(normaliser), out)
     return out

@@ -32,6 +32,15 @@ class Numerics:
         parameters of `get_displacement`, instead of warping by it first.
     drop_short_bin : bool
         Treat an incomplete last bin as the original does: darker, or dropped.
+    data_normaliser : float
+        Squared image gradient (per px, images in [0, 1]) below which the normalised data term
+        fades out. The original's 1e-6 lets photon noise weigh as much as structure.
+    smoothness_epsilon : float
+        Squared displacement gradient below which a sub-quadratic smoothness penalty is quadratic.
+        With the original's 1e-5 the weights become so stiff that the sweeps do not converge.
+    flow_median_spacing : float
+        Levels with a grid spacing up to this (px) median filter the displacement too, not only
+        its increment (Sun et al. 2010): the 5 x 5 window then spans at most 8 px.
     """
 
     swapped_spacing: bool
@@ -42,11 +51,38 @@ class Numerics:
     first_frame_range: bool
     stage2_rigid_start: bool
     drop_short_bin: bool
+    data_normaliser: float
+    smoothness_epsilon: float
+    flow_median_spacing: float
 
 
 PROFILES = {
-    "standard": Numerics(False, True, False, False, False, False, False, False),
-    "matlab": Numerics(True, False, True, True, True, True, True, True),
+    "standard": Numerics(
+        swapped_spacing=False,
+        warp_coarsest=True,
+        first_channel_starts=False,
+        batch_range=False,
+        last_channel_reference=False,
+        first_frame_range=False,
+        stage2_rigid_start=False,
+        drop_short_bin=False,
+        data_normaliser=1e-4,
+        smoothness_epsilon=3e-2,
+        flow_median_spacing=1.6,
+    ),
+    "matlab": Numerics(
+        swapped_spacing=True,
+        warp_coarsest=False,
+        first_channel_starts=True,
+        batch_range=True,
+        last_channel_reference=True,
+        first_frame_range=True,
+        stage2_rigid_start=True,
+        drop_short_bin=True,
+        data_normaliser=1e-6,
+        smoothness_epsilon=1e-5,
+        flow_median_spacing=0.0,
+    ),
 }
 """`standard` is the default; `matlab` reproduces the original toolbox."""
 

@@ -12,7 +12,7 @@ from functools import lru_cache
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 from pyflowreg.core.jit import kernel
 
@@ -72,6 +72,11 @@ class Level:
     hx: float
     hy: float
     alpha_scale: float
+
+    @property
+    def spacing(self) -> float:
+        """The larger grid spacing, full-resolution pixels."""
+        return max(self.hx, self.hy)
 
 
 def pyramid_levels(
@@ -167,7 +172,9 @@ def _resize_columns(image, taps, weights, out):  # type: ignore[no-untyped-def]
             out[y, x] = total
 
 
-def resize(image: NDArray[Any], height: int, width: int) -> NDArray[Any]:
+def resize(
+    image: NDArray[Any], height: int, width: int, dtype: DTypeLike | None = None
+) -> NDArray[Any]:
     """Resample one plane bicubically with antialiasing; values are not rescaled.
 
     Parameters
@@ -176,23 +183,24 @@ def resize(image: NDArray[Any], height: int, width: int) -> NDArray[Any]:
         float32 or float64, shape (H, W).
     height, width : int
         Size of the result in pixels.
+    dtype : dtype-like, optional
+        Type of the result and of the computation; that of `image` by default.
 
     Returns
     -------
     ndarray
-        Shape (height, width), dtype of `image`; a new array.
+        Shape (height, width); a new array.
     """
     rows, cols = image.shape
+    target = np.dtype(dtype or image.dtype)
     result = np.ascontiguousarray(image)
     # The dimension that shrinks more goes first: fewer operations, and the original's rounding.
-    steps = [(height / rows, 0), (width / cols, 1)]
-    for _, axis in sorted(steps):
+    for _, axis in sorted([(height / rows, 0), (width / cols, 1)]):
+        source = result
         if axis == 0 and height != rows:
-            taps, weights = _taps(rows, height, image.dtype)
-            source, result = result, np.empty((height, result.shape[1]), image.dtype)
-            _resize_rows(source, taps, weights, result)
+            result = np.empty((height, source.shape[1]), target)
+            _resize_rows(source, *_taps(rows, height, target), result)
         elif axis == 1 and width != cols:
-            taps, weights = _taps(cols, width, image.dtype)
-            source, result = result, np.empty((result.shape[0], width), image.dtype)
-            _resize_columns(source, taps, weights, result)
-    return result.copy() if result is image else result
+            result = np.empty((source.shape[0], width), target)
+            _resize_columns(source, *_taps(cols, width, target), result)
+    return result.astype(target, copy=(height, width) == (rows, cols))

@@ -34,16 +34,26 @@ class FlowregBackend:
         return FlowregPlan(fixed, parameters)
 
 
+SINGLE_BELOW = 2.0
+"""With `precision: single`, levels of a larger grid spacing (px) are still computed in float64.
+They are cheap, and they are where rounding grows: the normalised data term sees the second
+derivatives of a smooth, small image, and every finer level starts from the result."""
+
+
 @dataclass(frozen=True)
 class _PlanLevel:
     level: Level
     fixed: NDArray[Any]
     weight: NDArray[Any]
     alpha: tuple[float, float]
+    a_data: NDArray[Any]
+    dtype: np.dtype[Any]
 
 
-def _resize_planes(planes: NDArray[Any], height: int, width: int) -> NDArray[Any]:
-    return np.stack([resize(plane, height, width) for plane in planes])
+def _resize_planes(
+    planes: NDArray[Any], height: int, width: int, dtype: np.dtype[Any]
+) -> NDArray[Any]:
+    return np.stack([resize(plane, height, width, dtype) for plane in planes])
 
 
 class FlowregPlan:
@@ -59,33 +69,38 @@ class FlowregPlan:
 
     def __init__(self, fixed: NDArray[Any], parameters: FlowParameters) -> None:
         self.parameters = parameters
-        self.height, self.width, channels = fixed.shape
-        planes = self._planes(fixed)
-        weight = parameters.weight_planes(self.height, self.width, channels)
-        self._a_data = parameters.exponents(channels)
-        self._levels = []
-        for level in pyramid_levels(
-            self.height,
-            self.width,
-            eta=parameters.eta,
-            levels=parameters.levels,
-            min_level=parameters.min_level,
-            swapped_spacing=parameters.switches.swapped_spacing,
-        ):
-            size = (level.height, level.width)
-            if weight.shape[1:] == (1, 1):
-                scaled = np.broadcast_to(weight, (channels, *size))
-            else:
-                scaled = _resize_planes(weight, *size)
-            alpha_x, alpha_y = (alpha * level.alpha_scale for alpha in parameters.alpha)
-            self._levels.append(
-                _PlanLevel(
-                    level,
-                    _resize_planes(planes, *size),
-                    np.ascontiguousarray(scaled, dtype=parameters.dtype),
-                    (alpha_x, alpha_y),
-                )
+        self.height, self.width, _ = fixed.shape
+        self._levels = [
+            self._plan_level(fixed, level)
+            for level in pyramid_levels(
+                self.height,
+                self.width,
+                eta=parameters.eta,
+                levels=parameters.levels,
+                min_level=parameters.min_level,
+                swapped_spacing=parameters.switches.swapped_spacing,
             )
+        ]
+
+    def _plan_level(self, fixed: NDArray[Any], level: Level) -> _PlanLevel:
+        parameters = self.parameters
+        channels = fixed.shape[2]
+        dtype = parameters.dtype if level.spacing <= SINGLE_BELOW else np.dtype(np.float64)
+        size = (level.height, level.width)
+        weight = parameters.weight_planes(self.height, self.width, channels)
+        if weight.shape[1:] == (1, 1):
+            weight = np.broadcast_to(weight, (channels, *size)).astype(dtype)
+        else:
+            weight = _resize_planes(weight, *size, dtype)
+        alpha_x, alpha_y = (alpha * level.alpha_scale for alpha in parameters.alpha)
+        return _PlanLevel(
+            level,
+            _resize_planes(self._planes(fixed), *size, dtype),
+            weight,
+            (alpha_x, alpha_y),
+            parameters.exponents(channels).astype(dtype),
+            dtype,
+        )
 
     def _planes(self, frame: NDArray[Any]) -> NDArray[Any]:
         return np.ascontiguousarray(np.moveaxis(frame, -1, 0), dtype=self.parameters.dtype)
@@ -124,46 +139,21 @@ class FlowregPlan:
 
     def displacement(self, moving: NDArray[Any], uv: NDArray[Any] | None = None) -> NDArray[Any]:
         """Displacement of one moving frame (H, W, C): shape (H, W, 2), pixels."""
-        parameters = self.parameters
-        dtype = parameters.dtype
+        dtype = self.parameters.dtype
         full = self._planes(moving)
         field = np.zeros((2, self.height, self.width), dtype)
         if uv is not None:
             field[:] = np.moveaxis(uv, -1, 0)
-        warp_first = parameters.switches.warp_coarsest and bool(field.any())
-        for position, entry in enumerate(self._levels):
-            level = entry.level
-            field = _resize_planes(field, level.height, level.width)
-            target = _resize_planes(full, level.height, level.width)
-            if position > 0 or warp_first:
+        warp = self.parameters.switches.warp_coarsest and bool(field.any())
+        for entry in self._levels:
+            size = (entry.level.height, entry.level.width)
+            field = _resize_planes(field, *size, entry.dtype)
+            target = _resize_planes(full, *size, entry.dtype)
+            if warp:
                 target = self._warp(target, field, entry)
-            tensor = np.stack(
-                [
-                    motion_tensor(fixed, plane, level.hx, level.hy, parameters.data_term)
-                    for fixed, plane in zip(entry.fixed, target, strict=True)
-                ]
-            )
-            u, v = np.pad(field, ((0, 0), (1, 1), (1, 1)), mode="edge")
-            increments = solve_level(
-                tensor,
-                entry.weight,
-                u,
-                v,
-                a_data=self._a_data,
-                a_smooth=parameters.a_smooth,
-                alpha=entry.alpha,
-                hx=level.hx,
-                hy=level.hy,
-                iterations=parameters.iterations,
-                update_lag=parameters.update_lag,
-                first_channel_starts=parameters.switches.first_channel_starts,
-            )
-            for component, increment in zip(field, increments, strict=True):
-                interior = np.ascontiguousarray(increment[1:-1, 1:-1])
-                if min(level.height, level.width) > MEDIAN_ABOVE:
-                    interior = median_5x5(interior)
-                component += interior
-        field = _resize_planes(field, self.height, self.width)
+            self._refine(field, target, entry)
+            warp = True
+        field = _resize_planes(field, self.height, self.width, dtype)
         return np.ascontiguousarray(np.moveaxis(field, 0, -1))
 
     @staticmethod
@@ -172,3 +162,38 @@ class FlowregPlan:
         w = np.ascontiguousarray(np.moveaxis(field, 0, -1))
         warp_cubic(target, w, 1 / entry.level.hx, 1 / entry.level.hy, entry.fixed, out)
         return out
+
+    def _refine(self, field: NDArray[Any], target: NDArray[Any], entry: _PlanLevel) -> None:
+        """Add one level's increment to `field` (2, H, W), in place."""
+        parameters, level = self.parameters, entry.level
+        switches = parameters.switches
+        tensor = np.stack(
+            [
+                motion_tensor(
+                    fixed, plane, level.hx, level.hy, parameters.data_term, switches.data_normaliser
+                )
+                for fixed, plane in zip(entry.fixed, target, strict=True)
+            ]
+        )
+        u, v = np.pad(field, ((0, 0), (1, 1), (1, 1)), mode="edge")
+        increments = solve_level(
+            tensor,
+            entry.weight,
+            u,
+            v,
+            a_data=entry.a_data,
+            a_smooth=parameters.a_smooth,
+            alpha=entry.alpha,
+            hx=level.hx,
+            hy=level.hy,
+            iterations=parameters.iterations,
+            update_lag=parameters.update_lag,
+            first_channel_starts=switches.first_channel_starts,
+            smoothness_epsilon=switches.smoothness_epsilon,
+        )
+        filtered = min(level.height, level.width) > MEDIAN_ABOVE
+        for component, increment in zip(field, increments, strict=True):
+            interior = np.ascontiguousarray(increment[1:-1, 1:-1])
+            component += median_5x5(interior) if filtered else interior
+            if filtered and level.spacing <= switches.flow_median_spacing:
+                component[:] = median_5x5(component)
