@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import math
+import os
 import types
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -34,7 +35,7 @@ def _text_path(value: Any) -> Any:
     if isinstance(value, str):
         if not value.strip() or "\0" in value:
             raise ValueError("names no file or folder")
-        return Path(value).expanduser()
+        return Path(os.path.expanduser(value))  # noqa: PTH111 - leaves an unknown user as it is
     return value
 
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 import math
+import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,9 +37,13 @@ def _number(value: Any) -> float:
         value = value.item()
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise ValueError("is not a number" if not isinstance(value, list) else "is nested too deep")  # noqa: TRY004
-    if not math.isfinite(value):
+    try:
+        number = float(value)
+    except OverflowError:
+        number = math.inf
+    if not math.isfinite(number):
         raise ValueError("is not finite")
-    return float(value)
+    return number
 
 
 def _sequence(value: Any) -> list[Any] | None:
@@ -114,7 +119,7 @@ def _frame_indices(entries: Iterable[Any]) -> list[int]:
     return result
 
 
-def parse_range(text: str) -> list[int] | None:
+def parse_range(text: str) -> range | None:
     """Return the 0-based frames of the toolbox's 1-based inclusive "first:last", or None.
 
     Parameters
@@ -124,7 +129,7 @@ def parse_range(text: str) -> list[int] | None:
 
     Returns
     -------
-    list of int or None
+    range or None
         None if `text` is no range.
     """
     match = RANGE.fullmatch(text)
@@ -133,7 +138,7 @@ def parse_range(text: str) -> list[int] | None:
     first, step, last = int(match[1]), int(match[2] or 1), int(match[3])
     if first < 1 or step < 1 or last < first:
         raise ValueError("is no range: the first frame is 1, and first <= last")
-    return list(range(first - 1, last, step))
+    return range(first - 1, last, step)
 
 
 def parse_reference(value: Any) -> Any:
@@ -152,9 +157,9 @@ def parse_reference(value: Any) -> Any:
     if isinstance(value, str):
         if parse_range(value) is not None:
             return value.strip()
-        value = Path(value).expanduser()
+        value = Path(os.path.expanduser(value))  # noqa: PTH111 - leaves an unknown user as it is
     if isinstance(value, Path):
-        if not value.is_file():
+        if not os.path.isfile(value):  # noqa: PTH113 - also false for impossible names
             raise ValueError("is neither a range of frames nor an existing image file")
         return value
     if isinstance(value, np.ndarray) and value.ndim in (2, 3):
@@ -218,11 +223,14 @@ def existing_frames(reference: Any, n_frames: int, *, strict: bool) -> list[int]
     """Return the frames of a parsed reference that exist; see `OFOptions.reference_indices`."""
     if not is_frames(reference):
         raise ConfigError([f"reference_frames: {shown(reference)} is an image, not frames."])
+    wanted: Sequence[int]
     if isinstance(reference, str):
-        wanted = parse_range(reference) or []
+        wanted = parse_range(reference) or range(0)
+        # A range may be as long as its writer likes; only what exists is ever listed.
+        inside = list(range(wanted.start, min(wanted.stop, n_frames), wanted.step))
     else:
         wanted = [reference] if isinstance(reference, int) else list(reference)
-    inside = [index for index in wanted if index < n_frames]
+        inside = [index for index in wanted if index < n_frames]
     if len(inside) == len(wanted):
         return inside
     text = f"reference_frames: {shown(reference)} reaches beyond the recording's {n_frames} frames"

@@ -23,6 +23,7 @@ logger = logging.getLogger(__name__)
 
 MAX_BYTES = 16 * 2**20
 _OURS = ("constancy_assumption", "numerics", "precision", "flow_backend", "backend_params")
+_MAY_BE_EMPTY = ("input_file", "preproc_funct", "output_typename")
 _HEADER = "Compensation options {date}"
 
 
@@ -52,10 +53,26 @@ def _frames(value: Any) -> Any:
     entries = value if isinstance(value, list) else [value]
     if any(isinstance(entry, bool) or not isinstance(entry, int | float) for entry in entries):
         return value
-    if any(entry != int(entry) or entry < 1 for entry in entries):
+    if any(not float(entry).is_integer() or entry < 1 for entry in entries):
         raise ValueError("reference_frames counts frames from 1 in this file")
     zero_based = [int(entry) - 1 for entry in entries]
     return zero_based if isinstance(value, list) else zero_based[0]
+
+
+def _from_matlab(value: dict[str, Any]) -> dict[str, Any]:
+    """Convert what MATLAB writes differently: frames from 1, logicals as 0 and 1, [] for none."""
+    from pyflowreg.motion_correction.options import OFOptions
+
+    result = dict(value)
+    for name, entry in value.items():
+        field = OFOptions.model_fields.get(name)
+        if name == "reference_frames":
+            result[name] = _frames(entry)
+        elif field is not None and field.annotation is bool and entry in (0, 1):
+            result[name] = bool(entry)
+        elif name in _MAY_BE_EMPTY and isinstance(entry, list | str) and not entry:
+            result[name] = None
+    return result
 
 
 def read_options(path: Path) -> dict[str, Any]:
@@ -83,11 +100,10 @@ def read_options(path: Path) -> dict[str, Any]:
         value = _parse(path.read_text(encoding="utf-8"))
         if not isinstance(value, dict):
             raise ConfigError([f"{path}: holds no keys with values; expected a JSON object."])
-        if "reference_frames" in value:
-            value["reference_frames"] = _frames(value["reference_frames"])
+        value = _from_matlab(value)
     except OSError as error:
         raise ConfigError([f"{path}: cannot be read ({error.strerror})."]) from None
-    except (ValueError, RecursionError) as error:
+    except (ValueError, OverflowError, RecursionError) as error:
         if isinstance(error, ConfigError):
             raise
         raise ConfigError([f"{path}: is no options file in JSON ({error})."]) from None

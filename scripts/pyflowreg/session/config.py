@@ -162,6 +162,8 @@ class SessionConfig(Settings):
             raise ValueError('is empty; "*" takes everything')
         if value.startswith("/") or ".." in parts or parts == ():
             raise ValueError("must stay below root")
+        if any("**" in part and part != "**" for part in parts):
+            raise ValueError("is not allowed: ** must stand alone between slashes")
         return value
 
     @field_validator("center")

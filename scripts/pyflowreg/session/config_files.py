@@ -153,7 +153,9 @@ def read_toml(path: Path, keys: Collection[str]) -> dict[str, Any]:
     """
     try:
         value = tomllib.loads(_text(path))
-    except (tomllib.TOMLDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
+        if isinstance(error, ConfigError):
+            raise
         raise ConfigError([f"{path}: is not valid TOML ({error})."]) from None
     return hoist(value, keys)
 

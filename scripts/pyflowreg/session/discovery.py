@@ -162,11 +162,15 @@ def _listing(names: Sequence[str]) -> str:
 
 
 def _root_problems(root: Path) -> list[str]:
-    if root.is_dir():
+    # os.path answers False where a Path raises, as for names that are too long.
+    if os.path.isdir(root):  # noqa: PTH112
+        if not os.access(root, os.R_OK | os.X_OK):
+            return [f"root: there is no permission to read the folder {root}."]
         return []
-    if root.exists():
+    if os.path.exists(root):  # noqa: PTH110
         return [f"root: {root} is a file; give the folder that holds the recordings."]
-    parent = next((folder for folder in root.absolute().parents if folder.is_dir()), Path("/"))
+    above = root.absolute().parents
+    parent = next((folder for folder in above if os.path.isdir(folder)), above[-1])  # noqa: PTH112
     return [
         f"root: the folder {root} does not exist (relative paths start at {Path.cwd()}); "
         f"the nearest folder that exists is {parent}. Set root to the folder of the recordings."
@@ -176,19 +180,25 @@ def _root_problems(root: Path) -> list[str]:
 def _matches(config: SessionConfig) -> list[Path]:
     """Return what matches the pattern, without hidden files and our own outputs."""
     paths = session_paths(config)
-    root = Path(os.path.realpath(paths.root))
-    outputs = [Path(os.path.realpath(path)) for path in (paths.output_root, paths.final_results)]
-    # An output folder that is root itself, or above it, is refused by the preflight.
-    inside = [folder for folder in outputs if root in folder.parents]
+    root = os.path.realpath(paths.root)
+    outputs = (paths.output_root, paths.final_results)
+    # Below root by name, or after following links. An output folder that is root itself is refused
+    # by the preflight.
+    inside = [
+        (follow, Path(follow(folder)))
+        for folder in outputs
+        for follow in (os.path.abspath, os.path.realpath)
+        if Path(follow(paths.root)) in Path(follow(folder)).parents
+    ]
     shows_hidden = PurePosixPath(config.pattern).name.startswith(".")
     result = []
     for path in paths.root.glob(config.pattern):
         hidden = any(part.startswith(".") for part in path.relative_to(paths.root).parts)
-        real = Path(os.path.realpath(path))
-        ours = any(folder == real or folder in real.parents for folder in inside)
-        if (hidden and not shows_hidden) or ours or real == root:
+        ours = any(Path(follow(path)).is_relative_to(folder) for follow, folder in inside)
+        if (hidden and not shows_hidden) or ours or os.path.realpath(path) == root:
             continue
-        if path.is_file() or path.is_dir():
+        # A link that leads nowhere is kept, so that it is reported as unreadable.
+        if path.is_file() or path.is_dir() or path.is_symlink():
             result.append(path)
     return result
 
@@ -207,6 +217,11 @@ def _name_problems(recordings: Sequence[Recording]) -> list[str]:
                 f"{first.path} and {second.path} would both be called {first.name!r} and share "
                 "one output folder. Rename one, or choose a pattern that matches only one."
             )
+    problems.extend(
+        f"{str(recording.path)!a}: the name is not valid UTF-8. Rename it."
+        for recording in recordings
+        if any("\ud800" <= letter <= "\udfff" for letter in recording.path.name)
+    )
     problems.extend(
         f"{recording.path}: a recording cannot be called {recording.name!r}, because its results "
         "would replace those of the session. Rename it."

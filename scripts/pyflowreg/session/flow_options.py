@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -72,7 +73,7 @@ def checked_flow_options(value: Any) -> dict[str, Any]:
         With every problem found, keys spelt ``flow_options.<key>``.
     """
     if isinstance(value, str | Path):
-        value = _from_file(Path(value).expanduser())
+        value = _from_file(Path(os.path.expanduser(value)))  # noqa: PTH111
     if not isinstance(value, Mapping):
         raise ConfigError(
             [
