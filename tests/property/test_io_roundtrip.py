@@ -9,6 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from pyflowreg.errors import InputError
 from pyflowreg.io import natural_key, open_reader, open_writer
 from pyflowreg.io.fields import FieldWriter, MaskWriter, iter_fields, iter_masks
 
@@ -61,3 +62,25 @@ def test_masks_and_fields_read_back_identically(movie):
 def test_natural_order_is_the_order_of_the_numbers(numbers):
     names = sorted((f"frame_{n}.tif" for n in numbers), key=natural_key)
     assert names == [f"frame_{n}.tif" for n in sorted(numbers)]
+
+
+@pytest.mark.parametrize(("name", "suffix"), [("HDF5", ".hdf5"), ("TIFF", ".tif"), ("MAT", ".mat")])
+@QUICK
+@given(kept=st.floats(0, 1, exclude_max=True))
+def test_truncated_file_is_refused_or_still_complete(name, suffix, kept):
+    movie = np.arange(5 * 16 * 16, dtype=np.uint16).reshape(5, 16, 16, 1)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / f"movie{suffix}"
+        with open_writer(path, shape=movie.shape, dtype=movie.dtype, format=name) as writer:
+            writer.write(movie)
+        content = path.read_bytes()
+        path.write_bytes(content[: int(kept * len(content))])
+        try:
+            with open_reader(path) as reader:
+                frames = reader.read(0, reader.shape[0])
+        except InputError as error:
+            message = str(error)
+        else:  # only descriptive bytes at the end were lost
+            message = path.name
+            np.testing.assert_array_equal(frames, movie)
+        assert path.name in message

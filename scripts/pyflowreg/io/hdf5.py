@@ -36,7 +36,13 @@ def list_datasets(file: Any) -> dict[str, Any]:
         if isinstance(item, h5py.Dataset) and not name.startswith("#"):
             found[name] = item
 
-    file.visititems(visit)
+    try:
+        file.visititems(visit)
+    except (OSError, RuntimeError, KeyError) as error:
+        raise InputError(
+            f"{file.filename} is damaged: its list of datasets cannot be read ({error}). Copy or "
+            "export it again"
+        ) from error
     return found
 
 

@@ -42,6 +42,7 @@ DAMAGE = (
     KeyError,
     IndexError,
     RuntimeError,
+    ArithmeticError,
     AssertionError,
     struct.error,
     zlib.error,
