@@ -27,9 +27,9 @@ from pyflowreg.simulation.truth import load_truth, stage1_error, stage1_offset, 
 Field = NDArray[np.float32] | NDArray[np.float64]
 
 _HEADER = (
-    "              displacement   correlation with      end-point error    end-point error\n"
-    "                  (px)          the average        of stage 1 (px)    of stage 2 (px)\n"
-    "recording      mean    max    before    after      before    after    before    after"
+    "   displacement   correlation with      end-point error    end-point error",
+    "       (px)          the average        of stage 1 (px)    of stage 2 (px)",
+    "   mean    max    before    after      before    after    before    after",
 )
 
 
@@ -115,10 +115,12 @@ def demo_table(config: SessionConfig, truth_dir: Path | str) -> str:
         [Path(truth_dir) / f"{recording.name}_truth.npz" for recording in recordings],
         centre,
     )
-    lines = [_HEADER]
+    width = max(9, *(len(recording.name) + 1 for recording in recordings))
+    first = ("", "", "recording")
+    lines = [f"{left:<{width}s}{right}" for left, right in zip(first, _HEADER, strict=True)]
     for number, (recording, error) in enumerate(zip(recordings, errors, strict=True)):
         metrics = recording_metrics(config, recording)
-        lines.append(_row(metrics, error, centre=number == centre))
+        lines.append(_row(metrics, error, width, centre=number == centre))
     example = folders[0]
     lines += [
         "",
@@ -134,13 +136,13 @@ def demo_table(config: SessionConfig, truth_dir: Path | str) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _row(metrics: RecordingMetrics, errors: EndPointErrors, *, centre: bool) -> str:
+def _row(metrics: RecordingMetrics, errors: EndPointErrors, width: int, *, centre: bool) -> str:
     name = metrics.name + ("*" if centre else "")
     stage2 = f"{'-':>10s}{'-':>9s}"
     if not centre:
         stage2 = f"{errors.stage2_before:10.2f}{errors.stage2:9.2f}"
     return (
-        f"{name:<13s}{metrics.mean_displacement:6.2f}{metrics.max_displacement:7.2f}"
+        f"{name:<{width}s}{metrics.mean_displacement:7.2f}{metrics.max_displacement:7.2f}"
         f"{metrics.correlation_before:10.3f}{metrics.correlation_after:9.3f}"
         f"{errors.stage1_before:12.2f}{errors.stage1:9.2f}{stage2}"
     )
