@@ -94,7 +94,8 @@ def _kind(annotation: Any) -> str:
         str: "a text",
         type(None): "nothing (null)",
     }
-    return phrases.get(annotation, "a table of keys and values" if origin is dict else "a value")
+    containers = {dict: "a table of keys and values", list: "a list"}
+    return phrases.get(annotation) or containers.get(origin, "a value")
 
 
 def allowed(field: FieldInfo) -> str:
@@ -121,7 +122,11 @@ def allowed(field: FieldInfo) -> str:
         for name, sign in signs.items()
         if getattr(entry, name, None) is not None
     ]
-    return f"{text} {' and '.join(limits)}" if limits else text
+    if not limits:
+        return text
+    nothing = " or nothing (null)"
+    end = nothing if text.endswith(nothing) else ""
+    return f"{text.removesuffix(nothing)} {' and '.join(limits)}{end}"
 
 
 def _hint(value: Any, text: str) -> str:
@@ -190,7 +195,8 @@ def _wrong_value(
         return f"{key}: {cause or entry['msg']}" if key else str(cause or entry["msg"])
     value = entry["input"]
     text = allowed(field)
-    detail = str(cause) if cause is not None else "is not allowed"
+    # Other models' validators may name the value themselves.
+    detail = str(cause).removeprefix(shown(value)).strip() if cause else "is not allowed"
     suffix = ""
     if isinstance(value, str) and text.startswith("one of "):
         guess = nearest(value, text.removeprefix("one of ").split(", "))

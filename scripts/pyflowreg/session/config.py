@@ -300,6 +300,9 @@ class SessionConfig(Settings):
             result["backend_params"] = self.used_backend_params
         if stage == 1:
             result["flow_options"] = plain_options(self.options_for())
+        if stage == 2:
+            # The rigid shift is found in the weighted mean of the channels.
+            result["weight"] = plain_options(self.options_for())["weight"]
         return result
 
 

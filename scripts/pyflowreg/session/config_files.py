@@ -12,12 +12,13 @@ from typing import Any
 import yaml
 
 from pyflowreg.errors import ConfigError
-from pyflowreg.settings import shown
+from pyflowreg.settings import nearest, shown
 
 logger = logging.getLogger(__name__)
 
 MAX_BYTES = 2**20
 MAX_VALUES = 100_000
+_DEVICE = ("device",)
 _INT = "tag:yaml.org,2002:int"
 _FLOAT = "tag:yaml.org,2002:float"
 
@@ -165,7 +166,8 @@ def hoist(value: dict[str, Any], keys: Collection[str]) -> dict[str, Any]:
     table = value.get("backend_params")
     if not isinstance(table, dict):
         return value
-    moved = {key: table[key] for key in table if key in keys}
+    # A misspelt setting is moved as well, so that it is reported where it was meant.
+    moved = {key: table[key] for key in table if key not in _DEVICE and nearest(key, keys)}
     twice = [key for key in moved if key in value]
     if twice:
         raise ConfigError(

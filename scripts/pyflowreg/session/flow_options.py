@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -31,12 +31,21 @@ NEEDED = {
 }
 
 
+def _session_keys() -> Collection[str]:
+    from pyflowreg.session.config import SessionConfig
+
+    return SessionConfig.model_fields
+
+
 def _refused(key: str, value: Any) -> str | None:
     """Return why a session cannot take `key`, or None."""
     if key in DECIDED:
         return f"flow_options.{key}: has no effect in a session: {DECIDED[key]}. Remove it."
-    if key in TOP_LEVEL:
-        return f"flow_options.{key}: belongs to the top level of the settings; write {key} there."
+    if key in _session_keys():
+        return (
+            f"flow_options.{key}: belongs to the top level of the settings; write {key} there "
+            "(in TOML above the first table's header)."
+        )
     if key in NEEDED and value is False:
         return f"flow_options.{key}: false is not allowed in a session: {NEEDED[key]}. Remove it."
     return None
@@ -44,7 +53,10 @@ def _refused(key: str, value: Any) -> str | None:
 
 def _from_file(path: Path) -> dict[str, Any]:
     """Read an options file; a saved file always has all keys, so those decided here are dropped."""
-    found = read_options(path)
+    try:
+        found = read_options(path)
+    except ConfigError as error:
+        raise ConfigError([f"flow_options: {text}" for text in error.problems]) from None
     dropped = [
         key for key, value in found.items() if key in DECIDED or (key in NEEDED and value is False)
     ]
@@ -72,7 +84,7 @@ def checked_flow_options(value: Any) -> dict[str, Any]:
     ConfigError
         With every problem found, keys spelt ``flow_options.<key>``.
     """
-    if isinstance(value, str | Path):
+    if isinstance(value, str | Path) and str(value).strip():
         value = _from_file(Path(os.path.expanduser(value)))  # noqa: PTH111
     if not isinstance(value, Mapping):
         raise ConfigError(
