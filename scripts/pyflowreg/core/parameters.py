@@ -5,21 +5,22 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from pyflowreg.core.motion_tensor import ALIASES
 from pyflowreg.core.numerics import PRECISIONS, PROFILES, Numerics
+from pyflowreg.errors import ConfigError
 
 MIN_SIDE = 8
 """Smallest height and width of a frame (pixels): the cubic kernel with its border rule and the
 5 x 5 median need this much at every level."""
 
 
-def _refuse(name: str, value: object, rule: str) -> None:
-    raise ValueError(f"{name} is {value!r}; it must be {rule}.")
+def _refuse(name: str, value: object, rule: str) -> NoReturn:
+    raise ConfigError([f"{name} is {value!r}; it must be {rule}."])
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,7 @@ class FlowParameters:
 
     Raises
     ------
-    ValueError
+    ConfigError
         If a value is out of its range; the message names the parameter.
     """
 
@@ -130,7 +131,7 @@ class FlowParameters:
 
         Raises
         ------
-        ValueError
+        ConfigError
             If there are several, and not one per channel.
         """
         if len(self.a_data) not in (1, channels):
@@ -142,7 +143,7 @@ class FlowParameters:
 
         Raises
         ------
-        ValueError
+        ConfigError
             If the weights fit neither the channels nor the frame, or are negative.
         """
         if self.weight is None:
@@ -158,4 +159,3 @@ class FlowParameters:
             return np.ascontiguousarray(np.moveaxis(weight, -1, 0))
         rule = f"{channels} number(s), or a map of shape ({height}, {width}[, {channels}])"
         _refuse("weight", f"an array of shape {weight.shape}", rule)
-        raise AssertionError

@@ -1,0 +1,287 @@
+"""The motion correction of one recording, batch by batch.
+
+A batch (`buffer_size` frames) is the unit over which the initial displacement is carried on; it is
+computed in chunks of frames, so memory depends on neither the batch nor the recording. Method:
+Flotho et al., J. Biophotonics 2022, doi:10.1002/jbio.202100330.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pyflowreg.core.backend_registry import FlowPlan, get_backend
+from pyflowreg.core.numerics import to_dtype
+from pyflowreg.core.parameters import FlowParameters
+from pyflowreg.core.warping import compute_batch_valid_masks, warp_frame, warp_sequence
+from pyflowreg.io import Reader
+from pyflowreg.motion_correction.frames import BinnedFrames, FrameRange, chunk_length
+from pyflowreg.motion_correction.options import OFOptions
+from pyflowreg.motion_correction.preprocessing import Preprocessor, gaussian
+from pyflowreg.motion_correction.reference import (
+    EXTRA_ALPHA,
+    Reference,
+    load_reference,
+    reference_scale,
+    standardise,
+)
+from pyflowreg.motion_correction.rigid import integer_shift
+from pyflowreg.motion_correction.statistics import RunningMean, frame_statistics
+
+FIRST_FRAMES = 22
+"""Frames at the beginning of a recording whose mean displacement starts the first batch."""
+
+LONG_BATCH = 100
+"""Batches of more frames hand on the mean of their last fields only."""
+
+LAST_FIELDS = 21
+LAST_REFERENCE_FRAMES = 101
+
+
+@dataclass(frozen=True)
+class CorrectedChunk:
+    """Consecutive corrected frames.
+
+    Parameters
+    ----------
+    start : int
+        Number of the first frame, from 0.
+    frames : ndarray
+        Corrected frames, (n, H, W, C).
+    w : ndarray
+        Displacements in pixels, backward map, (n, H, W, 2).
+    valid : ndarray
+        255 where a sample lay inside its frame, uint8, (n, H, W).
+    statistics : ndarray
+        mean_disp, max_disp, mean_div, mean_translation; float64, (n, 4).
+    """
+
+    start: int
+    frames: NDArray[Any]
+    w: NDArray[Any]
+    valid: NDArray[np.uint8]
+    statistics: NDArray[np.float64]
+
+
+def flow_parameters(options: OFOptions, channels: int, extra_alpha: float = 0.0) -> FlowParameters:
+    """Translate the options of a recording into those of the flow."""
+    weight = options.weight_for(channels)
+    alpha_x, alpha_y = options.alpha_pair
+    return FlowParameters.create(
+        alpha=(alpha_x + extra_alpha, alpha_y + extra_alpha),
+        a_data=options.a_data_for(channels).tolist(),
+        weight=weight if weight.ndim == 1 else np.moveaxis(weight, 0, -1),
+        levels=options.levels,
+        eta=options.eta,
+        iterations=options.iterations,
+        update_lag=options.update_lag,
+        a_smooth=options.a_smooth,
+        min_level=options.effective_min_level,
+        data_term=options.constancy_assumption,
+        numerics=options.numerics,
+        precision=options.precision,
+    )
+
+
+class RecordingCorrection:
+    """Registers every frame of a recording to one reference.
+
+    Parameters
+    ----------
+    reader : Reader
+        The recording.
+    options : OFOptions
+        How to correct it.
+    reference : ndarray, optional
+        Image (H, W) or (H, W, C) to register to, instead of `options.reference_frames`.
+    threads : int
+        Frames computed at the same time; the result does not depend on it.
+
+    Raises
+    ------
+    ConfigError
+        If options or reference do not fit the recording.
+    BackendError
+        If the flow backend is not installed.
+    """
+
+    def __init__(
+        self,
+        reader: Reader,
+        options: OFOptions,
+        reference: NDArray[Any] | None = None,
+        threads: int = 1,
+    ) -> None:
+        self.options = options
+        self._threads = threads
+        self._backend = get_backend(options.flow_backend, options.backend_params)
+        _, self._height, self._width, channels = reader.shape
+        self._parameters = flow_parameters(options, channels)
+        self._parameters.weight_planes(self._height, self._width, channels)
+        switches = self._parameters.switches
+        self._frames = BinnedFrames(reader, options.bin_size, options.buffer_size, switches)
+        self._sigma = options.sigma_array(channels)
+        self._joint = options.channel_normalization == "joint"
+        self._chunk = chunk_length(self._height, self._width, channels)
+        self.shape = self._frames.shape
+        self.dtype = options.output_dtype(reader.dtype)
+        self._prepare(reference, flow_parameters(options, channels, EXTRA_ALPHA))
+        self._w_init = np.zeros((self._height, self._width, 2))
+
+    def _prepare(self, given: NDArray[Any] | None, stiffer: FlowParameters) -> None:
+        switches = self._parameters.switches
+        loaded = load_reference(
+            self.options,
+            self._frames,
+            given,
+            self._backend,
+            stiffer,
+            self._sigma,
+            chunk=self._chunk,
+            threads=self._threads,
+        )
+        first = self._batch(0)
+        if loaded.external:
+            loaded = Reference(
+                standardise(loaded, first, self._sigma, self._chunk, switches), external=True
+            )
+        self.reference = loaded.raw
+        scale = reference_scale(
+            self.reference,
+            first,
+            self._sigma,
+            joint=self._joint,
+            chunk=self._chunk,
+            switches=switches,
+        )
+        self._preprocess = Preprocessor(
+            self._sigma,
+            self._parameters.dtype,
+            self._joint,
+            self._chunk,
+            None if switches.batch_range else scale,
+        )
+        smooth = gaussian(self.reference[None], self._sigma)[0]
+        self._set_fixed(scale(smooth, np.float64))
+
+    def _set_fixed(self, fixed: NDArray[Any]) -> None:
+        self._fixed = fixed
+        self._plan: FlowPlan = self._backend.prepare(fixed, self._parameters)
+
+    def _batch(self, start: int) -> FrameRange:
+        stop = min(start + self.options.buffer_size, self.shape[0])
+        return FrameRange.batch(self._frames, start, stop)
+
+    def chunks(self) -> Iterator[CorrectedChunk]:
+        """Correct the recording from its first to its last frame.
+
+        Yields
+        ------
+        CorrectedChunk
+        """
+        for start in range(0, self.shape[0], self.options.buffer_size):
+            batch = self._batch(start)
+            if start == 0 and self.options.update_initialization_w:
+                self._w_init = self._initial_displacement(batch)
+            yield from self._correct_batch(start, batch)
+
+    def _initial_displacement(self, batch: FrameRange) -> NDArray[np.float64]:
+        first = FrameRange(min(FIRST_FRAMES, batch.length), batch.read)
+        mean = RunningMean()
+        for _, _, smooth in self._preprocess.chunks(first):
+            if self.options.cc_initialization:
+                shifts = [integer_shift(self._fixed, frame) for frame in smooth]
+                fields: Any = [np.broadcast_to(s, self._w_init.shape) for s in shifts]
+            else:
+                fields = self._plan.displacements(smooth, threads=self._threads)
+            for w in fields:
+                mean.add(np.asarray(w))
+        return mean.mean()
+
+    def _correct_batch(self, first: int, batch: FrameRange) -> Iterator[CorrectedChunk]:
+        handed_on = RunningMean()
+        from_frame = batch.length - LAST_FIELDS if batch.length > LONG_BATCH else 0
+        candidate = _ReferenceUpdate(self, batch.length) if self.options.update_reference else None
+        for start, raw, smooth in self._preprocess.chunks(batch):
+            w = self._displacements(smooth)
+            for position, field in enumerate(w):
+                if start + position >= from_frame:
+                    handed_on.add(field)
+            if candidate is not None:
+                candidate.add(start, smooth, w)
+            yield self._corrected(first + start, raw, w)
+        if self.options.update_initialization_w:
+            self._w_init = handed_on.mean()
+        if candidate is not None:
+            self._set_fixed(candidate.reference())
+
+    def _displacements(self, smooth: NDArray[Any]) -> NDArray[Any]:
+        if not self.options.cc_initialization:
+            return self._plan.displacements(smooth, self._w_init, self._threads)
+        shape = (len(smooth), self._height, self._width, 2)
+        shifts = np.stack([integer_shift(self._fixed, frame) for frame in smooth])
+        total = np.broadcast_to(shifts[:, None, None], shape).astype(self._parameters.dtype)
+        fill = self._fixed.astype(smooth.dtype)
+        shifted = warp_sequence(smooth, total, fill, threads=self._threads)
+        # The initial field holds the whole displacement of earlier frames; without the matlab
+        # profile the part that the shift has already removed is taken out of it.
+        initial = self._w_init
+        if not self._parameters.switches.batch_range:
+            initial = initial - shifts.mean(axis=0)
+        return total + self._plan.displacements(shifted, initial, self._threads)
+
+    def _corrected(self, start: int, raw: NDArray[Any], w: NDArray[Any]) -> CorrectedChunk:
+        frames = raw
+        if self.options.preproc_funct is not None:
+            planes = [
+                [self.options.preproc_funct(frame[..., c]) for c in range(self.shape[3])]
+                for frame in raw
+            ]
+            frames = np.moveaxis(np.asarray(planes), 1, -1)
+        frames = to_dtype(frames, self.dtype)
+        with ThreadPoolExecutor(self._threads) as pool:
+            statistics = np.array(list(pool.map(frame_statistics, w)))
+        return CorrectedChunk(
+            start,
+            warp_sequence(frames, w, self.reference, threads=self._threads),
+            w,
+            compute_batch_valid_masks(w),
+            statistics,
+        )
+
+
+class _ReferenceUpdate:
+    """Mean of the last frames of a batch after correction (`update_reference`).
+
+    Outside samples take the mean of the whole batch, which is known only at its end; so valid
+    samples are summed and the others counted.
+    """
+
+    def __init__(self, correction: RecordingCorrection, length: int) -> None:
+        self._interpolation = correction.options.interpolation_method
+        self._from = max(0, length - min(LAST_REFERENCE_FRAMES, length))
+        self._mean = RunningMean()
+        self._sum = np.zeros(correction.shape[1:])
+        self._outside = np.zeros(correction.shape[1:3], dtype=np.int64)
+        self._count = 0
+
+    def add(self, start: int, smooth: NDArray[Any], w: NDArray[Any]) -> None:
+        """Take in preprocessed frames and their displacements."""
+        zero = np.zeros(self._sum.shape)
+        valid = compute_batch_valid_masks(w) > 0
+        for position, frame in enumerate(smooth):
+            self._mean.add(frame)
+            if start + position >= self._from:
+                self._sum += warp_frame(frame, w[position], zero, self._interpolation)
+                self._outside += ~valid[position]
+                self._count += 1
+
+    def reference(self) -> NDArray[np.float64]:
+        """The candidate reference, (H, W, C)."""
+        total = self._sum + self._outside[..., None] * self._mean.mean()
+        return np.asarray(total / self._count, dtype=np.float64)

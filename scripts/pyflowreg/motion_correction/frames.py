@@ -1,0 +1,160 @@
+"""Frames as the algorithm sees them: binned, in batches, in chunks with a temporal halo."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pyflowreg.core.numerics import Numerics, to_dtype
+from pyflowreg.errors import InputError
+from pyflowreg.io import Reader
+
+CHUNK_BYTES = 2**25
+"""Size of one chunk of frames in float64; memory does not depend on the batch."""
+
+
+def chunk_length(height: int, width: int, channels: int) -> int:
+    """Frames processed at a time; changes memory, never results."""
+    return max(4, CHUNK_BYTES // (height * width * (channels + 2) * 8))
+
+
+@dataclass(frozen=True)
+class _Bin:
+    start: int
+    stop: int
+    divisor: int
+
+
+def _bins(n_frames: int, size: int, buffer_size: int, drop_short: bool) -> list[_Bin]:
+    """Cut a recording into bins; a batch never shares a bin with the next one."""
+    result = []
+    batch = size * buffer_size
+    for first in range(0, n_frames, batch):
+        count = min(batch, n_frames - first)
+        if drop_short and count > size:
+            # The original samples a moving average at the middle of each bin, so a last bin of
+            # less than half the size is never reached, and a longer one is divided by `size`.
+            centres = range((size + 1) // 2 - 1, count, size)
+            starts = [size * k for k in range(len(centres))]
+            divisors = [size] * len(starts)
+        else:
+            starts = list(range(0, count, size))
+            divisors = [min(size, count - start) for start in starts]
+        result += [
+            _Bin(first + start, first + min(start + size, count), divisor)
+            for start, divisor in zip(starts, divisors, strict=True)
+        ]
+    return result
+
+
+class BinnedFrames:
+    """Frames of a recording, averaged in groups; reads only what is asked for.
+
+    Parameters
+    ----------
+    reader : Reader
+        The recording.
+    bin_size : int
+        Frames per group; 1 leaves the recording as it is.
+    buffer_size : int
+        Groups per batch.
+    switches : Numerics
+        `drop_short_bin` decides about an incomplete last group.
+    """
+
+    def __init__(
+        self, reader: Reader, bin_size: int, buffer_size: int, switches: Numerics
+    ) -> None:
+        self._reader = reader
+        n_frames = reader.shape[0]
+        self._bins = (
+            _bins(n_frames, bin_size, buffer_size, switches.drop_short_bin)
+            if bin_size > 1
+            else None
+        )
+        count = n_frames if self._bins is None else len(self._bins)
+        self.shape = (count, *reader.shape[1:])
+        self.dtype = reader.dtype
+
+    def read(self, start: int, stop: int) -> NDArray[Any]:
+        """Frames [start, stop) in the recording's dtype, shape (n, H, W, C).
+
+        Raises
+        ------
+        InputError
+            If a frame holds NaN or infinite values, or cannot be read.
+        """
+        if self._bins is None:
+            return self._checked(self._reader.read(start, stop), start)
+        out = np.empty((stop - start, *self.shape[1:]), self.dtype)
+        for position, group in enumerate(self._bins[start:stop]):
+            raw = self._checked(self._reader.read(group.start, group.stop), group.start)
+            mean = raw.sum(axis=0, dtype=np.float64) / group.divisor
+            out[position] = to_dtype(mean, self.dtype)
+        return out
+
+    def _checked(self, frames: NDArray[Any], first: int) -> NDArray[Any]:
+        if frames.dtype.kind == "f":
+            finite = np.isfinite(frames).all(axis=(1, 2, 3))
+            if not finite.all():
+                raise InputError(
+                    f"{self._reader.path}: frame {first + int(np.argmin(finite))} (counted from 0) "
+                    "contains NaN or infinite values; a displacement cannot be computed from it. "
+                    "Replace these values, or leave the frame out, and try again."
+                )
+        return frames
+
+
+@dataclass(frozen=True)
+class FrameRange:
+    """A run of frames over which filters do not look out: a batch, or the reference frames.
+
+    Parameters
+    ----------
+    length : int
+        Number of frames.
+    read : callable
+        (start, stop) -> frames (n, H, W, C), counted from the beginning of the range.
+    """
+
+    length: int
+    read: Callable[[int, int], NDArray[Any]]
+
+    @classmethod
+    def batch(cls, frames: BinnedFrames, start: int, stop: int) -> FrameRange:
+        """Frames [start, stop) of a recording."""
+        return cls(stop - start, lambda a, b: frames.read(start + a, start + b))
+
+    @classmethod
+    def selection(cls, frames: BinnedFrames, indices: Sequence[int]) -> FrameRange:
+        """Frames by number, in the given order."""
+
+        def read(start: int, stop: int) -> NDArray[Any]:
+            out = np.empty((stop - start, *frames.shape[1:]), frames.dtype)
+            chosen = np.asarray(indices[start:stop])
+            for run in np.split(np.arange(len(chosen)), np.flatnonzero(np.diff(chosen) != 1) + 1):
+                out[run] = frames.read(int(chosen[run[0]]), int(chosen[run[-1]]) + 1)
+            return out
+
+        return cls(len(indices), read)
+
+    def chunks(self, size: int, halo: int = 0) -> Iterator[tuple[int, int, NDArray[Any]]]:
+        """Iterate over chunks with their temporal neighbourhood.
+
+        Yields
+        ------
+        start : int
+            First frame of the chunk.
+        before : int
+            How many frames of the array precede the chunk.
+        frames : ndarray
+            The chunk and up to `halo` frames on either side, (n, H, W, C).
+        """
+        for start in range(0, self.length, size):
+            stop = min(start + size, self.length)
+            first, last = max(0, start - halo), min(self.length, stop + halo)
+            yield start, start - first, self.read(first, last)

@@ -1,0 +1,279 @@
+"""The reference a recording is registered to: where it comes from and how it is scaled."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pyflowreg.core.backend_registry import Backend
+from pyflowreg.core.numerics import Numerics
+from pyflowreg.core.parameters import FlowParameters
+from pyflowreg.core.warping import warp_frame
+from pyflowreg.errors import ConfigError
+from pyflowreg.motion_correction.frames import BinnedFrames, FrameRange
+from pyflowreg.motion_correction.preprocessing import (
+    Preprocessor,
+    RangeFinder,
+    Scale,
+    gaussian,
+    robust_scale,
+)
+from pyflowreg.motion_correction.statistics import ChannelMoments, RunningMean
+
+logger = logging.getLogger(__name__)
+
+EXTRA_SIGMA = np.array([1.0, 1.0, 0.5])
+"""Added to the smoothing (y, x, t) while the reference frames are registered to each other."""
+
+EXTRA_ALPHA = 2.0
+"""Added to both smoothness weights while the reference frames are registered to each other."""
+
+
+@dataclass(frozen=True)
+class Reference:
+    """The reference of a recording.
+
+    Parameters
+    ----------
+    raw : ndarray
+        float64, shape (H, W, C), in the recording's intensities.
+    external : bool
+        It was given from outside, so its intensities are adapted to the recording.
+    """
+
+    raw: NDArray[np.float64]
+    external: bool
+
+
+def as_reference(image: NDArray[Any], shape: tuple[int, ...], name: str) -> NDArray[np.float64]:
+    """Check an image given as reference and bring it to (H, W, C), float64.
+
+    Raises
+    ------
+    ConfigError
+        If its shape is not that of the recording's frames, or it is not finite.
+    """
+    array = np.asarray(image, dtype=np.float64)
+    if array.ndim == 2:
+        array = array[:, :, None]
+    if array.shape != shape:
+        raise ConfigError(
+            [
+                f"the reference {name} has shape {array.shape}, the recording's frames {shape}; "
+                "give one of the same height, width and channels."
+            ]
+        )
+    if not np.isfinite(array).all():
+        raise ConfigError([f"the reference {name} contains NaN or infinite values; replace them."])
+    return array
+
+
+def read_reference_image(path: Path, shape: tuple[int, ...]) -> NDArray[np.float64]:
+    """Read a reference image (.npy, .tif, .png or another common format) as (H, W, C).
+
+    Raises
+    ------
+    ConfigError
+        If it cannot be read or does not fit the recording.
+    """
+    if not path.is_file():
+        raise ConfigError([f"the reference image {path} does not exist; check reference_frames."])
+    try:
+        if path.suffix == ".npy":
+            image = np.load(path, allow_pickle=False)
+        else:
+            from skimage.io import imread
+
+            image = imread(path)
+    except (OSError, ValueError) as error:
+        raise ConfigError([f"the reference image {path} cannot be read: {error}."]) from error
+    if image.ndim == 3 and image.shape != shape and np.moveaxis(image, 0, -1).shape == shape:
+        image = np.moveaxis(image, 0, -1)
+    return as_reference(image, shape, str(path))
+
+
+def register_reference_frames(
+    frames: FrameRange,
+    backend: Backend,
+    parameters: FlowParameters,
+    sigma: NDArray[np.float64],
+    *,
+    joint: bool,
+    chunk: int,
+    threads: int,
+) -> NDArray[np.float64]:
+    """Mean of frames after registering them to their own mean.
+
+    Parameters
+    ----------
+    frames : FrameRange
+        The frames.
+    backend : Backend
+        Flow implementation.
+    parameters : FlowParameters
+        As for the recording; the smoothness is raised by 2 here.
+    sigma : ndarray
+        Smoothing (y, x, t) per channel, shape (C, 3); raised by (1, 1, 0.5) here.
+    joint : bool
+        One intensity range for all channels.
+    chunk, threads : int
+        Frames read and registered at a time; neither changes the result.
+
+    Returns
+    -------
+    ndarray
+        float64, shape (H, W, C), raw intensities.
+    """
+    channels = len(sigma)
+    found = RangeFinder(channels, joint)
+    smooth_mean, raw_mean = RunningMean(), RunningMean()
+    identity = Scale(np.zeros(channels), np.ones(channels))
+    smoother = Preprocessor(sigma + EXTRA_SIGMA, np.float64, joint, chunk, identity)
+    for _, raw, smooth in smoother.chunks(frames):
+        found.add(smooth)
+        for raw_frame, smooth_frame in zip(raw, smooth, strict=True):
+            raw_mean.add(raw_frame)
+            smooth_mean.add(smooth_frame)
+    scale = found.scale(clip=True)
+    plan = backend.prepare(scale(smooth_mean.mean(), np.float64), parameters)
+    outside = raw_mean.mean()
+    registered = RunningMean()
+    for _, raw, smooth in smoother.chunks(frames):
+        fields = plan.displacements(scale(smooth, parameters.dtype), threads=threads)
+        for frame, w in zip(raw, fields, strict=True):
+            registered.add(warp_frame(frame.astype(np.float64), w, outside))
+    return registered.mean()
+
+
+def standardise(
+    reference: Reference, first_batch: FrameRange, sigma: NDArray[np.float64], chunk: int,
+    switches: Numerics,
+) -> NDArray[np.float64]:
+    """Give an external reference the mean and spread of the first batch.
+
+    Parameters
+    ----------
+    reference : Reference
+        The reference as given.
+    first_batch : FrameRange
+        First frames of the recording.
+    sigma : ndarray
+        Smoothing (y, x, t) per channel, shape (C, 3).
+    chunk : int
+        Frames read at a time.
+    switches : Numerics
+        `last_channel_reference` leaves all channels but the last as they are.
+
+    Returns
+    -------
+    ndarray
+        float64, shape (H, W, C).
+    """
+    channels = len(sigma)
+    target, own = ChannelMoments(channels), ChannelMoments(channels)
+    for frame in smoothed_raw(first_batch, sigma, chunk):
+        target.add(frame)
+    own.add(gaussian(reference.raw[None], sigma)[0])
+    adapted = (reference.raw - own.mean) / np.where(own.std > 0, own.std, 1) * target.std
+    adapted += target.mean
+    if switches.last_channel_reference:
+        adapted[..., :-1] = reference.raw[..., :-1]
+    return np.asarray(adapted, dtype=np.float64)
+
+
+def smoothed_raw(frames: FrameRange, sigma: NDArray[np.float64], chunk: int) -> Any:
+    """Iterate over smoothed frames (H, W, C) in the recording's own number type."""
+    from pyflowreg.motion_correction.preprocessing import temporal_radius
+
+    for start, before, block in frames.chunks(chunk, temporal_radius(sigma)):
+        stop = before + min(chunk, frames.length - start)
+        yield from gaussian(block, sigma)[before:stop]
+
+
+def reference_scale(
+    raw: NDArray[np.float64],
+    first_batch: FrameRange,
+    sigma: NDArray[np.float64],
+    *,
+    joint: bool,
+    chunk: int,
+    switches: Numerics,
+) -> Scale:
+    """Intensity range that scales the reference.
+
+    Parameters
+    ----------
+    raw : ndarray
+        Reference, float64, shape (H, W, C).
+    first_batch : FrameRange
+        First frames of the recording; used by the matlab profile only.
+    sigma : ndarray
+        Smoothing (y, x, t) per channel, shape (C, 3).
+    joint : bool
+        One range for all channels.
+    chunk : int
+        Frames read at a time.
+    switches : Numerics
+        `batch_range` takes the first batch's range, `first_frame_range` that of its first frame
+        when channels are scaled separately.
+
+    Returns
+    -------
+    Scale
+    """
+    if not switches.batch_range:
+        return robust_scale(gaussian(raw[None], sigma)[0], joint)
+    found = RangeFinder(raw.shape[-1], joint)
+    for frame in smoothed_raw(first_batch, sigma, chunk):
+        found.add(frame[None])
+        if switches.first_frame_range and not joint:
+            break
+    return found.scale(clip=False)
+
+
+def load_reference(
+    options: Any,
+    frames: BinnedFrames,
+    given: NDArray[Any] | None,
+    backend: Backend,
+    parameters: FlowParameters,
+    sigma: NDArray[np.float64],
+    *,
+    chunk: int,
+    threads: int,
+) -> Reference:
+    """Find the reference of a recording: given, an image, one frame, or registered frames.
+
+    Raises
+    ------
+    ConfigError
+        If it cannot be read or does not fit the recording.
+    """
+    shape = frames.shape[1:]
+    if given is not None:
+        return Reference(as_reference(given, shape, "given as an array"), external=True)
+    source = options.reference_frames
+    if isinstance(source, np.ndarray):
+        return Reference(as_reference(source, shape, "in reference_frames"), external=False)
+    if not options.reference_is_frames:
+        return Reference(read_reference_image(Path(source), shape), external=True)
+    indices = options.reference_indices(frames.shape[0])
+    chosen = FrameRange.selection(frames, indices)
+    if len(indices) == 1:
+        return Reference(chosen.read(0, 1)[0].astype(np.float64), external=False)
+    logger.info("Registering %d frames to make the reference.", len(indices))
+    raw = register_reference_frames(
+        chosen,
+        backend,
+        parameters,
+        sigma,
+        joint=options.channel_normalization == "joint",
+        chunk=chunk,
+        threads=threads,
+    )
+    return Reference(raw, external=False)

@@ -1,0 +1,92 @@
+"""Per-frame numbers that describe a displacement field."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.ndimage import sobel
+
+STATISTICS = ("mean_disp", "max_disp", "mean_div", "mean_translation")
+
+
+def frame_statistics(w: NDArray[Any]) -> tuple[float, float, float, float]:
+    """Summarise one field.
+
+    Parameters
+    ----------
+    w : ndarray
+        Displacement in pixels, shape (H, W, 2).
+
+    Returns
+    -------
+    mean_disp, max_disp : float
+        Mean and maximum length of the displacement (px).
+    mean_div : float
+        Mean divergence, un-normalised Sobel (8 times the derivative per px), as in the toolbox.
+    mean_translation : float
+        Length of the mean displacement (px).
+    """
+    u, v = (w[..., k].astype(np.float64) for k in (0, 1))
+    length = np.sqrt(u**2 + v**2)
+    divergence = sobel(u, axis=1, mode="nearest") + sobel(v, axis=0, mode="nearest")
+    return (
+        float(length.mean()),
+        float(length.max()),
+        float(divergence.mean()),
+        float(np.hypot(u.mean(), v.mean())),
+    )
+
+
+class RunningMean:
+    """Mean of arrays added one by one, in float64; the same however they are chunked."""
+
+    def __init__(self) -> None:
+        self._sum: NDArray[np.float64] | None = None
+        self._count = 0
+
+    def add(self, array: NDArray[Any]) -> None:
+        """Take in one array."""
+        if self._sum is None:
+            self._sum = array.astype(np.float64)
+        else:
+            self._sum += array
+        self._count += 1
+
+    def mean(self) -> NDArray[np.float64]:
+        """The mean so far."""
+        if self._sum is None:
+            raise ValueError("no array was added.")
+        return self._sum / self._count
+
+
+class ChannelMoments:
+    """Mean and standard deviation (N - 1) per channel over frames added one by one."""
+
+    def __init__(self, channels: int) -> None:
+        self._count = 0
+        self._mean = np.zeros(channels)
+        self._m2 = np.zeros(channels)
+
+    def add(self, frame: NDArray[Any]) -> None:
+        """Take in one frame (H, W, C)."""
+        values = frame.reshape(-1, frame.shape[-1]).astype(np.float64)
+        count = len(values)
+        mean = values.mean(axis=0)
+        m2 = ((values - mean) ** 2).sum(axis=0)
+        total = self._count + count
+        delta = mean - self._mean
+        self._m2 += m2 + delta**2 * self._count * count / total
+        self._mean += delta * count / total
+        self._count = total
+
+    @property
+    def mean(self) -> NDArray[np.float64]:
+        """Mean per channel, shape (C,)."""
+        return self._mean
+
+    @property
+    def std(self) -> NDArray[np.float64]:
+        """Standard deviation per channel, shape (C,)."""
+        return np.sqrt(self._m2 / max(self._count - 1, 1))
