@@ -3,7 +3,14 @@
 import sys
 from pathlib import Path
 
-from snakemake.exceptions import WorkflowError
+from snakemake.logging import logger
+
+
+def stop(problem):
+    """End with one message: an exception would show lines of this file as well."""
+    logger.error(str(problem))
+    sys.exit(1)
+
 
 # Last, where Snakemake puts it for scripts: a foreign pyflowreg shows up here, not in the jobs.
 SCRIPTS = Path(workflow.basedir) / "scripts"
@@ -12,7 +19,7 @@ sys.path.append(str(SCRIPTS))
 try:
     from pyflowreg.workflow.guard import check_import_origin
 except ImportError:
-    raise WorkflowError(
+    stop(
         "The Python environment has another package called pyflowreg, which hides this project's. "
         f"Run `python -m pip install -e {SCRIPTS.parent}` in it, which replaces that package."
     )
@@ -26,7 +33,7 @@ try:
     PLAN = Plan.from_mapping(config)
     PLAN.prepare_snakemake()
 except PyflowregError as error:
-    raise WorkflowError(str(error))
+    stop(error)
 
 
 def check_headers():
@@ -36,7 +43,7 @@ def check_headers():
     try:
         preflight(PLAN.config)
     except PyflowregError as error:
-        raise WorkflowError(str(error))
+        stop(error)
 
 
 def field_of(wildcards):

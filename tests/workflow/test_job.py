@@ -1,0 +1,127 @@
+"""The job context and the resource estimates, without Snakemake."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pyflowreg.workflow import resources
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+SCRIPT = """
+import os, sys, types
+from pyflowreg.errors import InputError
+from pyflowreg.workflow.job import job_context
+
+class Wildcards(dict):
+    def __iter__(self):
+        return iter(self.values())
+
+snakemake = types.SimpleNamespace(
+    log=[{log!r}], threads=3, rule="some_rule", wildcards=Wildcards(recording="rec 1"), config={{}},
+    resources={{"mem_mb": 700}}, scriptdir={scripts!r},
+)
+with job_context(snakemake):
+{body}
+"""
+
+
+def run_job(folder: Path, body: str, **environment: str) -> tuple[int, str, str]:
+    """Run a job body; return its exit status, what the terminal showed, and the log."""
+    log = folder / "some_rule.log"
+    indented = "\n".join(f"    {line}" for line in body.splitlines())
+    script = SCRIPT.format(log=str(log), scripts=str(REPOSITORY / "scripts"), body=indented)
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return done.returncode, done.stdout + done.stderr, log.read_text()
+
+
+def test_everything_goes_to_the_log(tmp_path: Path) -> None:
+    body = "os.write(1, b'from C\\n')\nos.system('echo from a child')\nsys.stdout.write('python')"
+    status, terminal, log = run_job(tmp_path, body)
+    assert status == 0
+    assert terminal == ""
+    for text in ("from C", "from a child", "python", "rec 1", "of 700 MB reserved", "Done."):
+        assert text in log
+
+
+def test_user_errors_are_one_message(tmp_path: Path) -> None:
+    status, terminal, log = run_job(tmp_path, "raise InputError('frame 7 is damaged')")
+    assert status == 2
+    assert "some_rule rec 1: frame 7 is damaged" in terminal
+    assert "frame 7 is damaged" in log
+    assert "Traceback" not in terminal + log
+
+
+def test_other_errors_leave_their_traceback_in_the_log(tmp_path: Path) -> None:
+    status, terminal, log = run_job(tmp_path, "1 / 0")
+    assert status == 1
+    assert "ZeroDivisionError" in terminal
+    assert "some_rule.log" in terminal
+    assert "Traceback" not in terminal
+    assert log.count("Traceback") == 1
+
+
+def test_threads_reach_numba(tmp_path: Path) -> None:
+    body = "import numba\nassert numba.config.NUMBA_NUM_THREADS == 3"
+    assert run_job(tmp_path, body, NUMBA_NUM_THREADS="1")[0] == 0
+
+
+def test_termination_removes_temporary_files(tmp_path: Path) -> None:
+    body = (
+        "import signal\n"
+        "from pyflowreg.io.atomic import atomic_path\n"
+        f"with atomic_path({str(tmp_path / 'result')!r}) as path:\n"
+        "    path.write_text('half')\n"
+        "    os.kill(os.getpid(), signal.SIGTERM)"
+    )
+    assert run_job(tmp_path, body)[0] == 143
+    assert [path.name for path in tmp_path.iterdir()] == ["some_rule.log"]
+
+
+def test_a_cache_others_could_write_to_is_not_used(tmp_path: Path) -> None:
+    open_to_all = tmp_path / f"pyflowreg-numba-{os.getuid()}"
+    open_to_all.mkdir()
+    open_to_all.chmod(0o777)
+    body = f"assert os.environ['NUMBA_CACHE_DIR'] != {str(open_to_all)!r}"
+    environment = {"TMPDIR": str(tmp_path), "NUMBA_CACHE_DIR": ""}
+    assert run_job(tmp_path, body, **environment)[0] == 0
+
+
+def header(frames: int = 1000, side: int = 512, channels: int = 1) -> dict[str, Any]:
+    return {"shape": [frames, side, side, channels], "itemsize": 2}
+
+
+def test_memory_does_not_grow_with_the_length() -> None:
+    long, short = header(frames=100_000), header(frames=1_000)
+    assert resources.stage1_mem_mb(long, 4) == resources.stage1_mem_mb(short, 4)
+    assert resources.align_mem_mb(long, 64) == resources.align_mem_mb(short, 64)
+
+
+@pytest.mark.parametrize("larger", [header(side=1024), header(channels=2)])
+def test_estimates_grow_with_the_image(larger: dict[str, Any]) -> None:
+    assert resources.stage1_mem_mb(larger) > resources.stage1_mem_mb(header())
+    assert resources.stage1_runtime(larger) > resources.stage1_runtime(header())
+    assert resources.stage1_disk_mb(larger) > resources.stage1_disk_mb(header())
+    assert resources.align_mem_mb(larger, 64) > resources.align_mem_mb(header(), 64)
+    assert resources.session_mem_mb([larger] * 3) > resources.session_mem_mb([header()] * 3)
+
+
+def test_a_second_attempt_reserves_more() -> None:
+    first = resources.stage1_mem_mb(header(), 4, 1)
+    assert resources.stage1_mem_mb(header(), 4, 2) == 2 * first
+    assert resources.stage1_runtime(header(), 4, 2) == 2 * resources.stage1_runtime(header(), 4)
+
+
+def test_fields_of_all_frames_need_disk() -> None:
+    assert resources.stage1_disk_mb(header(), save_w=True) > 3 * resources.stage1_disk_mb(header())
