@@ -36,16 +36,19 @@ $(INSTALLED): pyproject.toml envs/bootstrap_venv.py
 	@touch $@
 
 demo: $(INSTALLED) ## simulate a session, align it, print how well it went (results in demo/session)
-	@$(MAKE) --no-print-directory run-demo DEMO=demo SESSION=session
+	@$(MAKE) --no-print-directory run-demo CONFIG=demo SESSION=session
 
 demo-2channel: $(INSTALLED) ## the same with two-channel recordings (results in demo/session_2channel)
-	@$(MAKE) --no-print-directory run-demo DEMO=demo_2channel SESSION=session_2channel
+	@$(MAKE) --no-print-directory run-demo CONFIG=demo_2channel SESSION=session_2channel
 
 .PHONY: run-demo
 run-demo:
+	@echo "Simulating demo/$(SESSION)"
 	@$(BIN)/snakemake --snakefile rules/demo.smk --cores $(CORES) --quiet all -- $(SESSION)
-	@$(BIN)/snakemake --configfile config/$(DEMO).yaml --cores $(CORES) --quiet rules
-	@$(BIN)/python -m pyflowreg.quality.demo_table config/$(DEMO).yaml
+	@echo "Aligning it: snakemake --cores $(CORES) --configfile config/$(CONFIG).yaml"
+	@$(BIN)/snakemake --cores $(CORES) --configfile config/$(CONFIG).yaml --quiet rules
+	@$(BIN)/python -m pyflowreg.quality.demo_table --configfile config/$(CONFIG).yaml \
+	  --truth demo/$(SESSION)/truth --figure demo/$(SESSION)/final_results/before_after.png
 
 test: $(INSTALLED) ## the test suite
 	@$(BIN)/python -m pytest -n $(CORES) --dist worksteal tests

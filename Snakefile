@@ -30,9 +30,7 @@ wildcard_constraints:
 rule all:
     default_target: True
     input:
-        str(PLAN.paths.final_npz),
-        PLAN.of_all(lambda files: files.w_to_reference),
-        PLAN.of_all(lambda files: files.aligned),
+        PLAN.results,
 
 
 # Before the first job: the headers of all recordings. Settings and file names were checked above.

@@ -159,6 +159,17 @@ class Plan:
             return {}
         return {"displacements": self.per_recording(lambda files: files.displacements)}
 
+    @property
+    def results(self) -> list[str]:
+        """Files a user waits for; one that is missing is made, unlike one in between."""
+        fields = self.of_all(lambda files: files.displacements) if self.save_w else []
+        return [
+            str(self.paths.final_npz),
+            *self.of_all(lambda files: files.w_to_reference),
+            *self.of_all(lambda files: files.aligned),
+            *fields,
+        ]
+
     def settings(self, *stages: int) -> dict[str, Any]:
         """Return the parameters of a rule: the settings it uses, and the revision of the numbers.
 
