@@ -116,9 +116,7 @@ def _census(
             for image, plane in zip((fixed, moving), code, strict=True):
                 _smoothed_census_plane(image, dy, dx, distance, real(CENSUS_EPSILON), plane)
             padded = np.pad(code, ((0, 0), (1, 1), (1, 1)), mode="edge")
-            _add_brightness_constancy(
-                padded[0], padded[1], real(hx), real(hy), real(2 / 8), out
-            )
+            _add_brightness_constancy(padded[0], padded[1], real(hx), real(hy), real(2 / 8), out)
 
 
 def motion_tensor(

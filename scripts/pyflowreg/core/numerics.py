@@ -32,6 +32,9 @@ class Numerics:
         parameters of `get_displacement`, instead of warping by it first.
     drop_short_bin : bool
         Treat an incomplete last bin as the original does: darker, or dropped.
+    shift_counts_twice : bool
+        With `cc_initialization`, start later frames from the whole displacement of earlier ones
+        although they are shifted first.
     data_normaliser : float
         Squared image gradient (per px, images in [0, 1]) below which the normalised data term
         fades out. The original's 1e-6 lets photon noise weigh as much as structure.
@@ -51,6 +54,7 @@ class Numerics:
     first_frame_range: bool
     stage2_rigid_start: bool
     drop_short_bin: bool
+    shift_counts_twice: bool
     data_normaliser: float
     smoothness_epsilon: float
     flow_median_spacing: float
@@ -66,6 +70,7 @@ PROFILES = {
         first_frame_range=False,
         stage2_rigid_start=False,
         drop_short_bin=False,
+        shift_counts_twice=False,
         data_normaliser=1e-4,
         smoothness_epsilon=3e-2,
         flow_median_spacing=1.6,
@@ -79,6 +84,7 @@ PROFILES = {
         first_frame_range=True,
         stage2_rigid_start=True,
         drop_short_bin=True,
+        shift_counts_twice=True,
         data_normaliser=1e-6,
         smoothness_epsilon=1e-5,
         flow_median_spacing=0.0,
@@ -122,4 +128,4 @@ def to_dtype(x: NDArray[Any], dtype: DTypeLike) -> NDArray[Any]:
     value = np.asarray(x, dtype=np.float64)
     whole = np.trunc(value)
     whole += np.copysign(np.abs(value - whole) >= 0.5, value)
-    return np.clip(whole, info.min, info.max).astype(target)
+    return np.asarray(np.clip(whole, info.min, info.max), dtype=target)

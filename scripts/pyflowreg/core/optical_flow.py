@@ -129,7 +129,7 @@ def get_displacement(
     for name, array in (("fixed", f1), ("moving", f2), ("uv", initial)):
         if array is not None:
             _refuse_not_finite(name, array)
-    result: NDArray[Any] = get_backend(backend).prepare(f1, parameters).displacements(
-        f2[None], initial
-    )[0]
+    result: NDArray[Any] = (
+        get_backend(backend).prepare(f1, parameters).displacements(f2[None], initial)[0]
+    )
     return result

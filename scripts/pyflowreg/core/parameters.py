@@ -78,7 +78,8 @@ class FlowParameters:
             _refuse("alpha", self.alpha, "one or two numbers above 0")
         if not 0 < self.eta < 1:
             _refuse("eta", self.eta, "above 0 and below 1")
-        for name, smallest in (("levels", 0), ("iterations", 1), ("update_lag", 1), ("min_level", 0)):
+        least = {"levels": 0, "iterations": 1, "update_lag": 1, "min_level": 0}
+        for name, smallest in least.items():
             if getattr(self, name) < smallest:
                 _refuse(name, getattr(self, name), f"an integer of at least {smallest}")
         if not self.a_data or not all(0 < a <= 1 for a in self.a_data):
@@ -103,14 +104,16 @@ class FlowParameters:
         **others: Any,
     ) -> FlowParameters:
         """Build from user input: scalars are widened, arrays and lists are accepted."""
-        pair = np.broadcast_to(np.asarray(alpha, float), (2,)) if np.size(alpha) in (1, 2) else alpha
+        pair = np.atleast_1d(np.asarray(alpha, float))
+        if pair.size == 1:
+            pair = np.repeat(pair, 2)
         exponents = np.atleast_1d(np.asarray(a_data, float))
         weights: tuple[float, ...] | NDArray[Any] | None = None
         if weight is not None:
             array = np.asarray(weight, dtype=np.float64)
             weights = tuple(np.atleast_1d(array).tolist()) if array.ndim <= 1 else array
         return cls(
-            alpha=tuple(float(a) for a in np.asarray(pair)),  # type: ignore[arg-type]
+            alpha=tuple(pair.tolist()),
             a_data=tuple(exponents.tolist()),
             weight=weights,
             **others,

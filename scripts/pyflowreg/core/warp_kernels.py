@@ -33,6 +33,11 @@ def cubic_weights(position, size):
 
 
 @kernel()
+def _row(row, first, a0, a1, a2, a3):
+    return a0 * row[first] + a1 * row[first + 1] + a2 * row[first + 2] + a3 * row[first + 3]
+
+
+@kernel()
 def warp_cubic(moving, w, scale_x, scale_y, fill, out):
     """Sample planes (C, H, W) at (x + scale_x u, y + scale_y v); outside samples take `fill`."""
     channels, height, width = out.shape
@@ -45,14 +50,10 @@ def warp_cubic(moving, w, scale_x, scale_y, fill, out):
                 x0, a0, a1, a2, a3 = cubic_weights(px, width)
                 y0, b0, b1, b2, b3 = cubic_weights(py, height)
                 for c in range(channels):
-                    m = moving[c]
-                    r0 = a0 * m[y0, x0] + a1 * m[y0, x0 + 1] + a2 * m[y0, x0 + 2] + a3 * m[y0, x0 + 3]
-                    y1 = y0 + 1
-                    r1 = a0 * m[y1, x0] + a1 * m[y1, x0 + 1] + a2 * m[y1, x0 + 2] + a3 * m[y1, x0 + 3]
-                    y2 = y0 + 2
-                    r2 = a0 * m[y2, x0] + a1 * m[y2, x0 + 1] + a2 * m[y2, x0 + 2] + a3 * m[y2, x0 + 3]
-                    y3 = y0 + 3
-                    r3 = a0 * m[y3, x0] + a1 * m[y3, x0 + 1] + a2 * m[y3, x0 + 2] + a3 * m[y3, x0 + 3]
+                    r0 = _row(moving[c, y0], x0, a0, a1, a2, a3)
+                    r1 = _row(moving[c, y0 + 1], x0, a0, a1, a2, a3)
+                    r2 = _row(moving[c, y0 + 2], x0, a0, a1, a2, a3)
+                    r3 = _row(moving[c, y0 + 3], x0, a0, a1, a2, a3)
                     out[c, y, x] = b0 * r0 + b1 * r1 + b2 * r2 + b3 * r3
             else:
                 for c in range(channels):

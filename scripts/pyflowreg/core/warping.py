@@ -97,9 +97,7 @@ def backward_valid_mask(u: NDArray[Any], v: NDArray[Any]) -> NDArray[np.bool_]:
     return out
 
 
-def imregister_binary(
-    mask: NDArray[Any], u: NDArray[Any], v: NDArray[Any]
-) -> NDArray[np.bool_]:
+def imregister_binary(mask: NDArray[Any], u: NDArray[Any], v: NDArray[Any]) -> NDArray[np.bool_]:
     """Warp a mask with nearest-neighbour sampling; samples outside the image are False.
 
     Parameters
@@ -123,7 +121,7 @@ def imregister_binary(
     planes = (np.asarray(mask) != 0)[None].astype(np.uint8)
     out = np.empty_like(planes)
     warp_nearest(planes, field, 1.0, 1.0, np.zeros_like(planes), out)
-    return out[0].astype(np.bool_)
+    return np.asarray(out[0], dtype=np.bool_)
 
 
 def compute_batch_valid_masks(w: NDArray[Any]) -> NDArray[np.uint8]:

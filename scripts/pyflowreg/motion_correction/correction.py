@@ -200,18 +200,28 @@ class RecordingCorrection:
             else:
                 fields = self._plan.displacements(smooth, threads=self._threads)
             for w in fields:
-                mean.add(np.asarray(w))
+                mean.add(self._handed_on(np.asarray(w), np.asarray(w)))
         return mean.mean()
+
+    def _handed_on(self, w: NDArray[Any], shift: NDArray[Any]) -> NDArray[Any]:
+        """What later frames start from: with `cc_initialization`, without the shift.
+
+        The original hands on the whole displacement, although the next frames are shifted by
+        themselves first, so that the shift counts twice.
+        """
+        if not self.options.cc_initialization or self._parameters.switches.shift_counts_twice:
+            return w
+        return w - shift
 
     def _correct_batch(self, first: int, batch: FrameRange) -> Iterator[CorrectedChunk]:
         handed_on = RunningMean()
         from_frame = batch.length - LAST_FIELDS if batch.length > LONG_BATCH else 0
         candidate = _ReferenceUpdate(self, batch.length) if self.options.update_reference else None
         for start, raw, smooth in self._preprocess.chunks(batch):
-            w = self._displacements(smooth)
+            w, shifts = self._displacements(smooth)
             for position, field in enumerate(w):
                 if start + position >= from_frame:
-                    handed_on.add(field)
+                    handed_on.add(self._handed_on(field, shifts[position]))
             if candidate is not None:
                 candidate.add(start, smooth, w)
             yield self._corrected(first + start, raw, w)
@@ -220,20 +230,17 @@ class RecordingCorrection:
         if candidate is not None:
             self._set_fixed(candidate.reference())
 
-    def _displacements(self, smooth: NDArray[Any]) -> NDArray[Any]:
+    def _displacements(self, smooth: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
+        """Displacements of preprocessed frames, and the whole-pixel shifts (n, 2) they include."""
         if not self.options.cc_initialization:
-            return self._plan.displacements(smooth, self._w_init, self._threads)
+            w = self._plan.displacements(smooth, self._w_init, self._threads)
+            return w, np.zeros((len(smooth), 2))
         shape = (len(smooth), self._height, self._width, 2)
         shifts = np.stack([integer_shift(self._fixed, frame) for frame in smooth])
-        total = np.broadcast_to(shifts[:, None, None], shape).astype(self._parameters.dtype)
-        fill = self._fixed.astype(smooth.dtype)
-        shifted = warp_sequence(smooth, total, fill, threads=self._threads)
-        # The initial field holds the whole displacement of earlier frames; without the matlab
-        # profile the part that the shift has already removed is taken out of it.
-        initial = self._w_init
-        if not self._parameters.switches.batch_range:
-            initial = initial - shifts.mean(axis=0)
-        return total + self._plan.displacements(shifted, initial, self._threads)
+        constant = np.broadcast_to(shifts[:, None, None], shape).astype(self._parameters.dtype)
+        shifted = warp_sequence(smooth, constant, self._fixed, threads=self._threads)
+        w = constant + self._plan.displacements(shifted, self._w_init, self._threads)
+        return w, shifts
 
     def _corrected(self, start: int, raw: NDArray[Any], w: NDArray[Any]) -> CorrectedChunk:
         frames = raw

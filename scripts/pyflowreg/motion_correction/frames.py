@@ -66,9 +66,7 @@ class BinnedFrames:
         `drop_short_bin` decides about an incomplete last group.
     """
 
-    def __init__(
-        self, reader: Reader, bin_size: int, buffer_size: int, switches: Numerics
-    ) -> None:
+    def __init__(self, reader: Reader, bin_size: int, buffer_size: int, switches: Numerics) -> None:
         self._reader = reader
         n_frames = reader.shape[0]
         self._bins = (

@@ -90,11 +90,8 @@ class Scale:
         span = self.high - self.low
         flat = span == 0
         factor = 1 / np.where(flat, 1.0, span)
-        if self.clip:
-            # mat2gray only clips a constant image.
-            offset = np.where(flat, 0.0, self.low * factor)
-        else:
-            offset = self.low * factor
+        # mat2gray only clips a constant image.
+        offset = np.where(flat & self.clip, 0.0, self.low * factor)
         out = frames * factor - offset
         if self.clip:
             np.clip(out, 0, 1, out=out)

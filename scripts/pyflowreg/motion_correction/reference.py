@@ -151,7 +151,10 @@ def register_reference_frames(
 
 
 def standardise(
-    reference: Reference, first_batch: FrameRange, sigma: NDArray[np.float64], chunk: int,
+    reference: Reference,
+    first_batch: FrameRange,
+    sigma: NDArray[np.float64],
+    chunk: int,
     switches: Numerics,
 ) -> NDArray[np.float64]:
     """Give an external reference the mean and spread of the first batch.

@@ -33,7 +33,7 @@ def integer_shift(fixed: NDArray[Any], moving: NDArray[Any]) -> NDArray[np.float
         score = np.abs(match_template(padded, np.asarray(fixed[..., channel], np.float64)))
         y, x = np.unravel_index(int(np.argmax(score)), score.shape)
         shifts.append((x - reach_x, y - reach_y))
-    return np.round(np.mean(shifts, axis=0))
+    return np.asarray(np.round(np.mean(shifts, axis=0)), dtype=np.float64)
 
 
 def shift_field(shift: NDArray[np.float64], height: int, width: int) -> NDArray[np.float64]:

@@ -1,0 +1,159 @@
+"""Correct one recording and write everything that belongs to it."""
+
+from __future__ import annotations
+
+import logging
+import os
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pyflowreg.errors import ConfigError
+from pyflowreg.io import open_reader, open_writer
+from pyflowreg.io.atomic import atomic_save_npy, atomic_save_npz
+from pyflowreg.io.fields import FieldWriter, MaskWriter
+from pyflowreg.motion_correction.correction import RecordingCorrection
+from pyflowreg.motion_correction.options import OFOptions
+from pyflowreg.motion_correction.progress import Progress
+from pyflowreg.motion_correction.statistics import STATISTICS, RunningMean
+
+logger = logging.getLogger(__name__)
+
+SUFFIXES = {"HDF5": "hdf5", "TIFF": "tif", "MAT": "mat", "CAIMAN_HDF5": "hdf5"}
+
+
+@dataclass(frozen=True)
+class CorrectedRecording:
+    """What a correction leaves besides its files.
+
+    Parameters
+    ----------
+    reference : ndarray
+        Image the frames were registered to, float64, (H, W, C).
+    temporal_average : ndarray
+        Mean of the corrected frames, float64, (H, W, C).
+    n_frames : int
+        Number of corrected frames.
+    """
+
+    reference: NDArray[np.float64]
+    temporal_average: NDArray[np.float64]
+    n_frames: int
+
+
+def available_threads() -> int:
+    """Cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def output_file(options: OFOptions, name: str) -> Path:
+    """Path of an output of `compensate_recording`, after the naming convention."""
+    prefix = ""
+    if options.naming_convention == "batch" and options.input_file is not None:
+        prefix = f"{options.input_file.stem}_"
+    return options.output_path / f"{prefix}{name}"
+
+
+def compensated_file(options: OFOptions) -> Path:
+    """Path of the corrected recording; base of the names for MULTIFILE formats."""
+    suffix = SUFFIXES.get(options.output_format.removeprefix("MULTIFILE_"), "")
+    return output_file(options, f"compensated.{suffix}")
+
+
+def correct_recording(
+    options: OFOptions, reference: NDArray[Any] | None = None, threads: int | None = None
+) -> CorrectedRecording:
+    """Correct one recording; see `compensate_recording`, which returns the reference only."""
+    if options.input_file is None:
+        raise ConfigError(["input_file is not set; give the recording that is to be corrected."])
+    workers = threads or available_threads()
+    rows = []
+    average = RunningMean()
+    with open_reader(options.input_file, options.input_options or None) as reader:
+        correction = RecordingCorrection(reader, options, reference, workers)
+        frames, height, width, _ = correction.shape
+        with ExitStack() as stack:
+            video = stack.enter_context(
+                open_writer(
+                    compensated_file(options),
+                    shape=correction.shape,
+                    dtype=correction.dtype,
+                    format=options.output_format,
+                )
+            )
+            masks = fields = None
+            if options.save_valid_idx:
+                masks = MaskWriter(output_file(options, "idx.hdf"), (frames, height, width))
+                stack.enter_context(masks)
+            if options.save_w:
+                fields = FieldWriter(output_file(options, "w.h5"), (frames, height, width))
+                stack.enter_context(fields)
+            progress = stack.enter_context(Progress(options.input_file.name, frames))
+            for chunk in correction.chunks():
+                video.write(chunk.frames)
+                if masks is not None:
+                    masks.write(chunk.valid)
+                if fields is not None:
+                    fields.write(chunk.w)
+                for frame in chunk.frames:
+                    average.add(frame)
+                rows.append(chunk.statistics)
+                progress.update(chunk.start + len(chunk.frames))
+    if options.save_meta_info:
+        columns = dict(zip(STATISTICS, np.concatenate(rows).T, strict=True))
+        atomic_save_npz(output_file(options, "statistics.npz"), **columns)
+        atomic_save_npy(output_file(options, "reference_frame.npy"), correction.reference)
+    return CorrectedRecording(correction.reference, average.mean(), frames)
+
+
+def compensate_recording(
+    options: OFOptions,
+    reference_frame: NDArray[Any] | None = None,
+    *,
+    threads: int | None = None,
+) -> NDArray[np.float64]:
+    """Remove the motion from one recording.
+
+    Every frame is registered to a reference by dense variational optical flow and warped
+    (Flotho et al., J. Biophotonics 2022, doi:10.1002/jbio.202100330).
+
+    Parameters
+    ----------
+    options : OFOptions
+        Recording, output folder and settings. Written to `options.output_path`:
+        ``compensated.<format>``; with `save_valid_idx` ``idx.hdf`` (uint8 0/255, (T, H, W)); with
+        `save_w` ``w.h5`` (float32 px, (T, H, W)); with `save_meta_info` ``statistics.npz`` and
+        ``reference_frame.npy``. Each appears only when it is complete.
+    reference_frame : ndarray, optional
+        Image (H, W) or (H, W, C) to register to, instead of `options.reference_frames`; its
+        intensities are adapted to the recording.
+    threads : int, optional
+        Frames computed at the same time; all cores by default. The result does not depend on it.
+
+    Returns
+    -------
+    ndarray
+        The reference, float64, (H, W, C), in the recording's intensities.
+
+    Raises
+    ------
+    ConfigError
+        If options or reference do not fit the recording.
+    InputError
+        If the recording cannot be read, or a frame is not finite.
+    BackendError
+        If the flow backend is not installed.
+
+    Examples
+    --------
+    >>> from pyflowreg.motion_correction import OFOptions, compensate_recording
+    >>> options = OFOptions(input_file="rec.tif", output_path="out", output_format="HDF5")
+    >>> reference = compensate_recording(options)  # doctest: +SKIP
+    """
+    return correct_recording(options, reference_frame, threads).reference

@@ -1,0 +1,73 @@
+"""Progress of long work: a bar on a terminal, a line per 30 s in a log file."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import time
+from types import TracebackType
+from typing import Self
+
+logger = logging.getLogger(__name__)
+
+LINE_EVERY = 30.0
+BAR_EVERY = 0.2
+BAR_WIDTH = 30
+
+
+class Progress:
+    """Counts frames; use as a context manager.
+
+    Parameters
+    ----------
+    name : str
+        What is being done, shown in front.
+    total : int
+        Number of frames.
+    """
+
+    def __init__(self, name: str, total: int) -> None:
+        self._name = name
+        self._total = total
+        self._terminal = sys.stderr.isatty()
+        self._start = self._shown = time.monotonic()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self._terminal:
+            sys.stderr.write("\r\033[K")
+        if kind is None:
+            seconds = time.monotonic() - self._start
+            logger.info("%s: %d frames in %s.", self._name, self._total, _span(seconds))
+
+    def update(self, done: int) -> None:
+        """Tell that `done` frames are finished."""
+        now = time.monotonic()
+        if now - self._shown < (BAR_EVERY if self._terminal else LINE_EVERY):
+            return
+        self._shown = now
+        rate = done / (now - self._start)
+        left = _span((self._total - done) / rate) if rate > 0 else "?"
+        text = f"{done} of {self._total} frames, {rate:.1f} frames/s, {left} left"
+        if self._terminal:
+            bar = "#" * (BAR_WIDTH * done // max(self._total, 1))
+            sys.stderr.write(f"\r\033[K{self._name} [{bar:<{BAR_WIDTH}}] {text}")
+            sys.stderr.flush()
+        else:
+            logger.info("%s: %s", self._name, text)
+
+
+def _span(seconds: float) -> str:
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"

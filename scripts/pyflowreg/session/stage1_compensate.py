@@ -1,0 +1,239 @@
+"""Stage 1: motion correction within each recording."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pyflowreg.errors import InputError
+from pyflowreg.io import open_reader
+from pyflowreg.io.atomic import atomic_save_npy, atomic_save_npz
+from pyflowreg.io.fields import mask_shape
+from pyflowreg.motion_correction.compensate import available_threads, correct_recording
+from pyflowreg.motion_correction.statistics import RunningMean
+from pyflowreg.session.config import SessionConfig, get_array_task_id
+from pyflowreg.session.discovery import Recording, recording_of_task
+from pyflowreg.session.outputs import RecordingPaths, find_compensated, find_idx, recording_paths
+from pyflowreg.session.preflight import preflight
+from pyflowreg.session.status import digest, file_identity, read_status, write_status
+
+__all__ = [
+    "atomic_save_npy",
+    "atomic_save_npz",
+    "compensate_session_recording",
+    "run_stage1",
+    "run_stage1_array",
+    "temporal_average",
+]
+
+logger = logging.getLogger(__name__)
+
+READ_FRAMES = 64
+
+
+def _overridden(config: SessionConfig, override: Mapping[str, Any] | None) -> SessionConfig:
+    if not override:
+        return config
+    changed = config.model_copy()
+    changed.flow_options = {**config.flow_options, **override}
+    return changed
+
+
+def threads_of(config: SessionConfig) -> int:
+    """Threads that `n_workers` asks for."""
+    return config.n_workers if config.n_workers > 0 else available_threads()
+
+
+def _fingerprint(config: SessionConfig, recording: Recording) -> str:
+    settings = config.settings_of_stage(1)
+    reference = config.options_for().reference_frames
+    image = file_identity(reference) if isinstance(reference, Path) else None
+    return digest(settings, file_identity(recording.path), image)
+
+
+def is_complete(config: SessionConfig, recording: Recording) -> bool:
+    """Whether stage 1 of a recording is finished, with these settings and this input.
+
+    Parameters
+    ----------
+    config : SessionConfig
+        The session.
+    recording : Recording
+        One of its recordings.
+
+    Returns
+    -------
+    bool
+        True if status.json says so and the frames of all files are there.
+    """
+    paths = recording_paths(config, recording.name)
+    status = read_status(paths.status)
+    if status.get("stage1") != "done" or status.get("fingerprint") != _fingerprint(
+        config, recording
+    ):
+        return False
+    needed = [paths.temporal_average, paths.statistics, paths.reference_frame]
+    if config.options_for().save_w:
+        needed.append(paths.displacements)
+    compensated, idx = find_compensated(paths.folder), find_idx(paths.folder)
+    if compensated is None or idx is None or not all(path.is_file() for path in needed):
+        return False
+    try:
+        with open_reader(compensated) as reader:
+            frames = reader.shape[0]
+        return bool(frames == mask_shape(idx)[0] == status.get("frames"))
+    except InputError as error:
+        logger.warning("%s is made again: %s", recording.name, error)
+        return False
+
+
+def compensate_session_recording(
+    config: SessionConfig, recording: Recording, threads: int | None = None
+) -> Path:
+    """Correct the motion within one recording of a session.
+
+    Parameters
+    ----------
+    config : SessionConfig
+        The session; with `resume`, a finished recording is left as it is.
+    recording : Recording
+        One of its recordings.
+    threads : int, optional
+        Frames computed at the same time; by default what `config.n_workers` says. The result does
+        not depend on it.
+
+    Returns
+    -------
+    Path
+        The recording's output folder.
+
+    Raises
+    ------
+    PyflowregError
+        If the recording or the settings cannot be used.
+    """
+    paths = recording_paths(config, recording.name)
+    if config.resume and is_complete(config, recording):
+        logger.info("%s is already corrected with these settings.", recording.name)
+        return paths.folder
+    # Nothing may call itself finished while its files are being replaced.
+    paths.status.unlink(missing_ok=True)
+    fingerprint = _fingerprint(config, recording)
+    options = config.options_for(recording.path, paths.folder)
+    result = correct_recording(options, threads=threads or threads_of(config))
+    atomic_save_npy(paths.temporal_average, result.temporal_average)
+    write_status(paths.status, "stage1", fingerprint=fingerprint, frames=result.n_frames)
+    return paths.folder
+
+
+def run_stage1(
+    config: SessionConfig, of_options_override: Mapping[str, Any] | None = None
+) -> list[Path]:
+    """Correct the motion within every recording of a session.
+
+    Parameters
+    ----------
+    config : SessionConfig
+        The session.
+    of_options_override : mapping, optional
+        Entries that replace those of `config.flow_options`.
+
+    Returns
+    -------
+    list of Path
+        Output folder of every recording, in natural order of their names.
+
+    Raises
+    ------
+    ConfigError
+        With every problem found before the first recording is started.
+    InputError
+        If a frame of a recording cannot be read or is not finite.
+    """
+    config = _overridden(config, of_options_override)
+    session = preflight(config)
+    return [compensate_session_recording(config, recording) for recording in session.recordings]
+
+
+def run_stage1_array(
+    config: SessionConfig,
+    of_options_override: Mapping[str, Any] | None = None,
+    task_id: int | None = None,
+) -> Path:
+    """Correct the one recording that belongs to this job of an array.
+
+    Parameters
+    ----------
+    config : SessionConfig
+        The session.
+    of_options_override : mapping, optional
+        Entries that replace those of `config.flow_options`.
+    task_id : int, optional
+        Number of the recording, from 1; by default from the scheduler's environment, see
+        `get_array_task_id`.
+
+    Returns
+    -------
+    Path
+        The recording's output folder.
+
+    Raises
+    ------
+    ConfigError
+        If there is no task number, or no such recording.
+    """
+    config = _overridden(config, of_options_override)
+    number = get_array_task_id() if task_id is None else task_id
+    recording = recording_of_task(preflight(config).recordings, number)
+    return compensate_session_recording(config, recording)
+
+
+def temporal_average(paths: RecordingPaths) -> NDArray[np.float64]:
+    """Mean of the corrected frames; computed and saved if another program left only the frames.
+
+    Parameters
+    ----------
+    paths : RecordingPaths
+        Files of the recording.
+
+    Returns
+    -------
+    ndarray
+        float64, shape (H, W, C).
+
+    Raises
+    ------
+    InputError
+        If stage 1 of the recording is missing or its files cannot be read.
+    """
+    if paths.temporal_average.is_file():
+        try:
+            average = np.load(paths.temporal_average, allow_pickle=False)
+        except (OSError, ValueError, EOFError) as error:
+            raise InputError(
+                f"{paths.temporal_average} cannot be read ({error}). Delete it and run again."
+            ) from error
+        if average.ndim in (2, 3) and np.isfinite(average).all():
+            average = average[:, :, None] if average.ndim == 2 else average
+            return np.asarray(average, dtype=np.float64)
+        raise InputError(
+            f"{paths.temporal_average} holds no finite image of shape (H, W, C). "
+            "Delete it and run again."
+        )
+    compensated = find_compensated(paths.folder)
+    if compensated is None:
+        raise InputError(
+            f"{paths.name} has no corrected frames in {paths.folder}; run stage 1 first."
+        )
+    mean = RunningMean()
+    with open_reader(compensated) as reader:
+        for start in range(0, reader.shape[0], READ_FRAMES):
+            for frame in reader.read(start, min(start + READ_FRAMES, reader.shape[0])):
+                mean.add(frame)
+    atomic_save_npy(paths.temporal_average, mean.mean())
+    return mean.mean()

@@ -1,0 +1,225 @@
+"""Stage 2: displacement of every recording from the centre, found between temporal averages."""
+
+from __future__ import annotations
+
+import logging
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.ndimage import gaussian_filter
+from skimage.registration import phase_cross_correlation
+
+from pyflowreg.core.backend_registry import get_backend
+from pyflowreg.core.numerics import PROFILES
+from pyflowreg.core.parameters import FlowParameters
+from pyflowreg.core.warping import warp_frame
+from pyflowreg.errors import ConfigError, InputError
+from pyflowreg.session.config import SessionConfig
+from pyflowreg.session.discovery import Recording, centre_index, discover_recordings
+from pyflowreg.session.outputs import RecordingPaths, recording_paths
+from pyflowreg.session.stage1_compensate import atomic_save_npz, temporal_average
+from pyflowreg.session.status import array_digest, digest
+
+logger = logging.getLogger(__name__)
+
+Images = NDArray[np.float64]
+
+
+def rigid_shift(fixed: Images, moving: Images, upsample: int) -> NDArray[np.float64]:
+    """Find the shift between two images by phase cross-correlation.
+
+    Method: Guizar-Sicairos, Thurman and Fienup, Optics Letters 33(2), 2008.
+
+    Parameters
+    ----------
+    fixed, moving : ndarray
+        Images, shape (H, W).
+    upsample : int
+        The shift is found to 1 / upsample pixel.
+
+    Returns
+    -------
+    ndarray
+        float64 (2,): shift in x and y, pixels, as a constant backward map,
+        fixed(x) = moving(x + shift). Zero if one image is constant.
+    """
+    window = np.outer(*(np.hanning(side + 2)[1:-1] for side in fixed.shape))
+    images = [(image - image.mean()) * window for image in (fixed, moving)]
+    if not all(image.any() for image in images):
+        return np.zeros(2)
+    shift, _, _ = phase_cross_correlation(*images, upsample_factor=upsample, disambiguate=True)
+    return -np.asarray(shift, dtype=np.float64)[::-1]
+
+
+def _flow_parameters(config: SessionConfig, weight: NDArray[np.float64]) -> FlowParameters:
+    """Settings of the flow between averages; the profile decides what the session leaves open."""
+    if PROFILES[config.numerics].stage2_rigid_start:
+        open_settings: dict[str, Any] = {"eta": 0.75, "update_lag": 10, "a_smooth": 0.5}
+    else:
+        open_settings = {"eta": 0.8, "update_lag": 5, "a_smooth": 1.0}
+    return FlowParameters.create(
+        alpha=config.alpha_between,
+        a_data=0.45,
+        weight=weight if weight.ndim == 1 else np.moveaxis(weight, 0, -1),
+        levels=50,
+        iterations=config.iterations_between,
+        min_level=0,
+        data_term=config.stage2_constancy_assumption,
+        numerics=config.numerics,
+        precision=config.precision,
+        **open_settings,
+    )
+
+
+def compute_between_displacement(
+    reference_avg: Images, current_avg: Images, config: SessionConfig
+) -> NDArray[np.float64]:
+    """Displacement of one recording's temporal average from the centre's.
+
+    Parameters
+    ----------
+    reference_avg, current_avg : ndarray
+        Temporal averages of the centre and of the recording, float64, (H, W) or (H, W, C).
+    config : SessionConfig
+        `sigma_smooth`, `cc_upsample`, `alpha_between`, `iterations_between`,
+        `stage2_constancy_assumption`, the channel weights of `flow_options`, backend and profile.
+
+    Returns
+    -------
+    ndarray
+        float64, shape (H, W, 2), pixels; backward map: centre(y, x) = recording(y + v, x + u).
+
+    Raises
+    ------
+    ConfigError
+        If the averages differ in shape.
+    """
+    fixed, moving = (
+        image[:, :, None] if image.ndim == 2 else image for image in (reference_avg, current_avg)
+    )
+    if fixed.shape != moving.shape:
+        raise ConfigError(
+            [
+                f"the temporal averages have shapes {fixed.shape} and {moving.shape}; all "
+                "recordings of a session need the same height, width and channels."
+            ]
+        )
+    weight = config.options_for().weight_for(fixed.shape[2])
+    channel_weight = weight if weight.ndim == 1 else np.moveaxis(weight, 0, -1)
+    shift = rigid_shift(
+        (fixed * channel_weight).sum(axis=-1),
+        (moving * channel_weight).sum(axis=-1),
+        config.cc_upsample,
+    )
+    sigma = (config.sigma_smooth, config.sigma_smooth, 0)
+    fixed, moving = (gaussian_filter(image, sigma) for image in (fixed, moving))
+    low, span = fixed.min(), np.ptp(fixed)
+    fixed, moving = ((image - low) / (span if span > 0 else 1.0) for image in (fixed, moving))
+    parameters = _flow_parameters(config, weight)
+    constant = np.broadcast_to(shift, (*fixed.shape[:2], 2)).copy()
+    plan = get_backend(config.flow_backend, config.used_backend_params).prepare(fixed, parameters)
+    if parameters.switches.stage2_rigid_start:
+        return np.asarray(plan.displacements(moving[None], constant)[0], dtype=np.float64)
+    shifted = warp_frame(moving, constant, fixed)
+    return np.asarray(constant + plan.displacements(shifted[None])[0], dtype=np.float64)
+
+
+def read_field(path: Path) -> NDArray[np.float64] | None:
+    """Field of a `w_to_reference.npz`, float64 (H, W, 2); None if there is none to be read."""
+    try:
+        with np.load(path, allow_pickle=False) as data:
+            return np.stack([data["u"], data["v"]], axis=-1).astype(np.float64)
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        return None
+
+
+def _saved_fingerprint(path: Path) -> str | None:
+    try:
+        with np.load(path, allow_pickle=False) as data:
+            return str(data["fingerprint"])
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        return None
+
+
+def _load_averages(config: SessionConfig, recordings: list[Recording]) -> list[Images]:
+    averages, problems = [], []
+    for recording in recordings:
+        try:
+            averages.append(temporal_average(recording_paths(config, recording.name)))
+        except InputError as error:
+            problems.append(str(error))
+    if not problems:
+        problems = [
+            f"the average of {recording.name} has shape {average.shape}, that of "
+            f"{recordings[0].name} {averages[0].shape}; all must be equal."
+            for recording, average in zip(recordings, averages, strict=True)
+            if average.shape != averages[0].shape
+        ]
+    if problems:
+        raise ConfigError(problems)
+    return averages
+
+
+def _field_of(
+    config: SessionConfig, paths: RecordingPaths, fixed: Images, moving: Images, is_centre: bool
+) -> NDArray[np.float64]:
+    settings = {**config.settings_of_stage(2), "center": is_centre}
+    fingerprint = digest(settings, array_digest(fixed), array_digest(moving))
+    if config.resume and _saved_fingerprint(paths.w_to_reference) == fingerprint:
+        saved = read_field(paths.w_to_reference)
+        if saved is not None and saved.shape == (*fixed.shape[:2], 2):
+            logger.info("%s: the displacement exists with these settings.", paths.name)
+            return saved
+    if is_centre:
+        w = np.zeros((*fixed.shape[:2], 2))
+    else:
+        w = compute_between_displacement(fixed, moving, config)
+    atomic_save_npz(paths.w_to_reference, u=w[..., 0], v=w[..., 1], fingerprint=fingerprint)
+    length = np.hypot(w[..., 0], w[..., 1])
+    logger.info(
+        "%s: displacement %.2f px mean, %.2f px max.", paths.name, length.mean(), length.max()
+    )
+    return w
+
+
+def run_stage2(config: SessionConfig) -> tuple[int, Path, list[NDArray[np.float64]]]:
+    """Find the displacement of every recording from the centre.
+
+    Parameters
+    ----------
+    config : SessionConfig
+        The session; stage 1 must be finished for all recordings.
+
+    Returns
+    -------
+    middle_idx : int
+        Position of the centre among the recordings, from 0.
+    center_file : Path
+        The centre recording.
+    displacement_fields : list of ndarray
+        One per recording, float64 (H, W, 2), pixels, backward map
+        centre(y, x) = recording(y + v, x + u); zero for the centre. Also saved as
+        ``w_to_reference.npz``.
+
+    Raises
+    ------
+    ConfigError
+        If recordings or averages are missing or do not fit together.
+    """
+    recordings = discover_recordings(config)
+    centre = centre_index(config, recordings)
+    averages = _load_averages(config, recordings)
+    fields = [
+        _field_of(
+            config,
+            recording_paths(config, recording.name),
+            averages[centre],
+            average,
+            position == centre,
+        )
+        for position, (recording, average) in enumerate(zip(recordings, averages, strict=True))
+    ]
+    return centre, recordings[centre].path, fields

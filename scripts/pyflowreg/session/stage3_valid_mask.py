@@ -1,0 +1,369 @@
+"""Stage 3: pixels valid throughout the session, and the videos in the centre's grid."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from skimage.io import imsave
+
+from pyflowreg.core.warping import align_sequence, imregister_binary
+from pyflowreg.errors import ConfigError, InputError
+from pyflowreg.io import open_reader, open_writer
+from pyflowreg.io.atomic import atomic_path, atomic_save_npz
+from pyflowreg.io.fields import iter_masks
+from pyflowreg.io.mat import cell, save_mat
+from pyflowreg.motion_correction.progress import Progress
+from pyflowreg.session.config import SessionConfig
+from pyflowreg.session.discovery import Recording, centre_index, discover_recordings
+from pyflowreg.session.outputs import (
+    RecordingPaths,
+    find_compensated,
+    find_idx,
+    recording_paths,
+    session_paths,
+)
+from pyflowreg.session.stage1_compensate import temporal_average, threads_of
+from pyflowreg.session.stage2_between_avgs import read_field
+from pyflowreg.session.status import digest, write_status
+
+logger = logging.getLogger(__name__)
+
+Field = NDArray[np.float64]
+Mask = NDArray[np.bool_]
+
+
+def _required(found: Path | None, paths: RecordingPaths, what: str) -> Path:
+    if found is None:
+        raise InputError(f"{paths.name} has no {what} in {paths.folder}; run stage 1 first.")
+    return found
+
+
+def _field(paths: RecordingPaths) -> Field:
+    field = read_field(paths.w_to_reference)
+    if field is None:
+        raise InputError(f"{paths.w_to_reference} is missing or cannot be read; run stage 2 first.")
+    return field
+
+
+def valid_throughout(path: Path) -> Mask:
+    """Pixels valid in every frame of a recording.
+
+    Parameters
+    ----------
+    path : Path
+        `idx.hdf`.
+
+    Returns
+    -------
+    ndarray of bool
+        Shape (H, W).
+    """
+    result: Mask | None = None
+    for block in iter_masks(path):
+        valid: Mask = np.asarray((block > 0).all(axis=0))
+        result = valid if result is None else result & valid
+    if result is None:
+        raise InputError(f"{path} holds no frame. Delete it and run stage 1 again.")
+    return result
+
+
+def _save_png(path: Path, mask: Mask) -> None:
+    with atomic_path(path) as temporary:
+        imsave(temporary, mask.astype(np.uint8) * 255, check_contrast=False)
+
+
+def _save_bundle(
+    config: SessionConfig, recordings: Sequence[Recording], centre: int, arrays: dict[str, Any]
+) -> None:
+    """Write final_valid_idx.npz and .mat: the same content, indices and cells as each expects."""
+    paths = session_paths(config)
+    files = [paths.recording(recording.name) for recording in recordings]
+    compensated = [str(find_compensated(entry.folder) or entry.compensated) for entry in files]
+    names = [recording.name for recording in recordings]
+    atomic_save_npz(
+        paths.final_npz,
+        **arrays,
+        compensated_h5_paths=np.array(compensated),
+        middle_idx=np.int64(centre),
+        recording_names=np.array(names),
+    )
+    mat: dict[str, Any] = {
+        "final_valid": arrays["final_valid"],
+        "reference_average": arrays["reference_average"],
+        "middle_idx": float(centre + 1),
+    }
+    for key in (
+        "aligned_valid_masks",
+        "per_seq_valid_masks",
+        "displacement_fields_u",
+        "displacement_fields_v",
+        "temporal_averages",
+    ):
+        mat[key] = cell(list(arrays[key]))
+    mat["compensated_h5_paths"] = cell(compensated)
+    mat["recording_names"] = cell(names)
+    save_mat(paths.final_mat, mat)
+
+
+def compute_final_mask(
+    config: SessionConfig,
+    middle_idx: int | None = None,
+    displacement_fields: Sequence[Field] | None = None,
+) -> Mask:
+    """Intersect the valid masks of all recordings in the centre's grid and save the results.
+
+    Parameters
+    ----------
+    config : SessionConfig
+        The session; stages 1 and 2 must be finished.
+    middle_idx : int, optional
+        Position of the centre, from 0; by default from the settings.
+    displacement_fields : sequence of ndarray, optional
+        Field (H, W, 2) of every recording; by default those saved by stage 2.
+
+    Returns
+    -------
+    ndarray of bool
+        Shape (H, W).
+
+    Raises
+    ------
+    InputError
+        If results of stage 1 or 2 are missing or cannot be read.
+    ConfigError
+        If number or shape of the given fields do not fit.
+    """
+    recordings = discover_recordings(config)
+    centre = centre_index(config, recordings) if middle_idx is None else middle_idx
+    files = [recording_paths(config, recording.name) for recording in recordings]
+    fields = _given_or_saved(files, displacement_fields)
+    averages = [temporal_average(entry) for entry in files]
+    own, aligned = [], []
+    for entry, field in zip(files, fields, strict=True):
+        idx = _required(find_idx(entry.folder), entry, "valid masks (idx.hdf)")
+        valid = valid_throughout(idx)
+        if valid.shape != field.shape[:2]:
+            raise InputError(
+                f"{idx} holds masks of shape {valid.shape}, the displacement of {entry.name} has "
+                f"{field.shape[:2]}; they belong to different recordings. Run stages 1 and 2 again."
+            )
+        own.append(valid)
+        aligned.append(imregister_binary(valid, field[..., 0], field[..., 1]))
+        _save_png(entry.valid_png, own[-1])
+        _save_png(entry.aligned_valid_png, aligned[-1])
+    final: Mask = np.logical_and.reduce(aligned)
+    arrays = {
+        "final_valid": final,
+        "aligned_valid_masks": np.stack(aligned),
+        "per_seq_valid_masks": np.stack(own),
+        "displacement_fields_u": np.stack([field[..., 0] for field in fields]),
+        "displacement_fields_v": np.stack([field[..., 1] for field in fields]),
+        "temporal_averages": np.stack(averages),
+        "reference_average": averages[centre],
+    }
+    _save_bundle(config, recordings, centre, arrays)
+    paths = session_paths(config)
+    _save_png(paths.final_png, final)
+    if not final.any():
+        logger.warning("No pixel is valid in all recordings; look at the aligned masks.")
+    settings = [config.settings_of_stage(stage) for stage in (1, 2)]
+    write_status(
+        paths.status,
+        "stage3",
+        fingerprint=digest(settings, [recording.name for recording in recordings]),
+        valid_pixels=int(final.sum()),
+    )
+    return final
+
+
+def _given_or_saved(files: Sequence[RecordingPaths], given: Sequence[Field] | None) -> list[Field]:
+    if given is None:
+        return [_field(entry) for entry in files]
+    if len(given) != len(files):
+        raise ConfigError(
+            [
+                f"{len(given)} displacement fields were given for {len(files)} recordings; "
+                "give one per recording, as run_stage2 returns them."
+            ]
+        )
+    return [np.asarray(field, dtype=np.float64) for field in given]
+
+
+def align_sequence_video(
+    compensated: Path,
+    output: Path,
+    displacement: Field,
+    reference_average: NDArray[Any],
+    *,
+    chunk_size: int = 64,
+    output_format: str = "TIFF",
+    threads: int = 1,
+) -> Path:
+    """Write a corrected recording in the centre's grid.
+
+    Parameters
+    ----------
+    compensated : Path
+        Corrected frames of stage 1.
+    output : Path
+        Video to write; it appears when it is complete.
+    displacement : ndarray
+        Field of the recording in pixels, (H, W, 2).
+    reference_average : ndarray
+        The centre's temporal average, (H, W, C): fills samples outside the recording.
+    chunk_size : int
+        Frames held in memory.
+    output_format : {'TIFF', 'HDF5'}
+        Format of the video.
+    threads : int
+        Frames warped at the same time.
+
+    Returns
+    -------
+    Path
+        `output`.
+
+    Raises
+    ------
+    InputError
+        If the frames cannot be read or do not fit the field.
+    """
+    with open_reader(compensated) as reader:
+        if reader.shape[1:3] != displacement.shape[:2]:
+            raise InputError(
+                f"{compensated} holds frames of {reader.shape[1]} x {reader.shape[2]} pixels, the "
+                f"displacement has {displacement.shape[0]} x {displacement.shape[1]}; "
+                "run stages 1 and 2 again."
+            )
+        with (
+            open_writer(
+                output, shape=reader.shape, dtype=reader.dtype, format=output_format
+            ) as writer,
+            Progress(output.name, reader.shape[0]) as progress,
+        ):
+            for start in range(0, reader.shape[0], chunk_size):
+                frames = reader.read(start, min(start + chunk_size, reader.shape[0]))
+                writer.write(
+                    align_sequence(frames, displacement, reference_average, "cubic", threads)
+                )
+                progress.update(start + len(frames))
+    return output
+
+
+def _is_current(paths: RecordingPaths, compensated: Path, reference: Path) -> bool:
+    """Whether the aligned video is younger than all it is made from, and complete."""
+    try:
+        made = paths.aligned.stat().st_mtime_ns
+        sources = (compensated, paths.w_to_reference, reference)
+        if any(source.stat().st_mtime_ns > made for source in sources):
+            return False
+        with open_reader(paths.aligned) as video, open_reader(compensated) as frames:
+            return bool(video.shape == frames.shape and video.dtype == frames.dtype)
+    except (FileNotFoundError, InputError):
+        return False
+
+
+def align_recording(
+    config: SessionConfig,
+    recording: Recording,
+    *,
+    centre: Recording | None = None,
+    displacement: Field | None = None,
+    threads: int | None = None,
+) -> Path:
+    """Write one corrected recording in the session's reference grid.
+
+    Parameters
+    ----------
+    config : SessionConfig
+        The session; with `resume`, a video younger than its sources is left as it is.
+    recording : Recording
+        One of its recordings.
+    centre : Recording, optional
+        The centre; by default from the settings.
+    displacement : ndarray, optional
+        Field (H, W, 2); by default the one saved by stage 2.
+    threads : int, optional
+        Frames warped at the same time; by default what `config.n_workers` says.
+
+    Returns
+    -------
+    Path
+        The video.
+
+    Raises
+    ------
+    InputError
+        If results of stage 1 or 2 are missing or cannot be read.
+    """
+    if centre is None:
+        recordings = discover_recordings(config)
+        centre = recordings[centre_index(config, recordings)]
+    paths, middle = (recording_paths(config, entry.name) for entry in (recording, centre))
+    compensated = _required(find_compensated(paths.folder), paths, "corrected frames")
+    reference = temporal_average(middle)
+    if (
+        config.resume
+        and displacement is None
+        and _is_current(paths, compensated, middle.temporal_average)
+    ):
+        logger.info("%s is already aligned.", recording.name)
+        return paths.aligned
+    return align_sequence_video(
+        compensated,
+        paths.aligned,
+        _field(paths) if displacement is None else displacement,
+        reference,
+        chunk_size=config.align_chunk_size,
+        output_format=config.align_output_format,
+        threads=threads or threads_of(config),
+    )
+
+
+def run_stage3(
+    config: SessionConfig,
+    middle_idx: int | None = None,
+    displacement_fields: Sequence[Field] | None = None,
+) -> Mask:
+    """Compute the final mask and write all recordings in the centre's grid.
+
+    Parameters
+    ----------
+    config : SessionConfig
+        The session; stages 1 and 2 must be finished.
+    middle_idx : int, optional
+        Position of the centre, from 0, as `run_stage2` returns it.
+    displacement_fields : sequence of ndarray, optional
+        Field (H, W, 2) of every recording, as `run_stage2` returns them; by default those saved.
+
+    Returns
+    -------
+    ndarray of bool
+        Pixels valid in every frame of every recording, shape (H, W).
+
+    Raises
+    ------
+    InputError
+        If results of stage 1 or 2 are missing or cannot be read.
+    ConfigError
+        If `middle_idx` or the fields do not fit the session.
+    """
+    recordings = discover_recordings(config)
+    if middle_idx is not None and not 0 <= middle_idx < len(recordings):
+        raise ConfigError(
+            [f"middle_idx is {middle_idx}; it must be 0 to {len(recordings) - 1}, counted from 0."]
+        )
+    final = compute_final_mask(config, middle_idx, displacement_fields)
+    centre = recordings[centre_index(config, recordings) if middle_idx is None else middle_idx]
+    for position, recording in enumerate(recordings):
+        saved = read_field(recording_paths(config, recording.name).w_to_reference)
+        given = None if displacement_fields is None else displacement_fields[position]
+        if given is not None and saved is not None and np.array_equal(given, saved):
+            given = None  # the saved field: an existing video may be kept
+        align_recording(config, recording, centre=centre, displacement=given)
+    return final
