@@ -120,7 +120,7 @@ def to_dtype(x: NDArray[Any], dtype: DTypeLike) -> NDArray[Any]:
         return x.astype(target, copy=False)
     info = np.iinfo(target)
     if np.issubdtype(x.dtype, np.integer):
-        return np.clip(x, info.min, info.max).astype(target)
+        return np.asarray(np.clip(x, info.min, info.max), dtype=target)
     if np.isnan(x).any():
         raise ValueError(f"NaN cannot be stored as {target}.")
     # float64 holds every integer up to 32 bits exactly, so the saturation bounds are exact;

@@ -211,7 +211,7 @@ class RecordingCorrection:
         """
         if not self.options.cc_initialization or self._parameters.switches.shift_counts_twice:
             return w
-        return w - shift
+        return np.asarray(w - shift)
 
     def _correct_batch(self, first: int, batch: FrameRange) -> Iterator[CorrectedChunk]:
         handed_on = RunningMean()
