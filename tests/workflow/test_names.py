@@ -6,15 +6,16 @@ from typing import Any
 
 import pytest
 
-NAMES = ["a b+c", "größe{1}", "it's $x"]
+NAMES = ["größe{1} a+b", "it's $x"]
 
 
 def test_awkward_names_work(fresh: Any) -> None:
     folder = fresh.folder / "my {project} é+1"
     fresh.root.rename(folder)
+    (folder / "recording_03.tif").unlink()
     for name, recording in zip(NAMES, sorted(folder.glob("*.tif")), strict=True):
         recording.rename(folder / f"{name}.tif")
-    fresh.configure(root=folder.name, center=f"{NAMES[1]}.tif")
+    fresh.configure(root=folder.name, center=f"{NAMES[0]}.tif")
     result = fresh.snakemake()
     assert result.status == 0, result.text
     for name in NAMES:

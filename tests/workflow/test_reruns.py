@@ -109,7 +109,9 @@ def test_single_settings_on_the_command_line(finished: Any) -> None:
     config.mkdir()
     (finished.folder / "settings.yaml").rename(config / "config.yaml")
     assert "Nothing to be done" in finished.snakemake("-n", configfile=None).text
-    changed = finished.snakemake("-n", "-q", "rules", "--config", "sigma_smooth=2.5", configfile=None)
+    changed = finished.snakemake(
+        "-n", "-q", "rules", "--config", "sigma_smooth=2.5", configfile=None
+    )
     assert changed.jobs == STAGE2
 
 

@@ -14,9 +14,9 @@ from typing import Any
 
 MB = 1024**2
 
-# Resident size of an idle job with numba, SciPy, h5py and tifffile loaded and the kernels
-# compiled: 300-400 MB measured.
-BASE_MB = 500
+# Peak of a job on a tiny recording, with numba, SciPy, h5py and tifffile loaded: 300 MB measured
+# with cached kernels, 410 MB when it compiles them.
+BASE_MB = 430
 # Float64 planes of the size of a frame that one thread holds while it solves one frame: pyramid
 # of both frames, six tensor planes and a weight per channel, increments, stencil weights.
 PLANES_PER_CHANNEL = 14
@@ -24,9 +24,8 @@ PLANES_SHARED = 20
 # Frames in memory at a time, each as raw values, filtered values (float64), field and result.
 CHUNK_FRAMES = 64
 BYTES_PER_CHUNK_VALUE = 8 + 8 + 8 + 8
-# Seconds of one core per million pixels, frame and channel at the finest quality; a 512 x 512
-# frame takes about a second.
-SECONDS_PER_MEGAPIXEL = 6.0
+# Seconds of one core per million pixels, frame and channel at the finest quality: 7.3 measured.
+SECONDS_PER_MEGAPIXEL = 8.0
 # Stage 2 solves one field per recording, at full resolution and in double precision.
 SECONDS_PER_FIELD_MEGAPIXEL = 30.0
 SAFETY = 1.5
