@@ -30,7 +30,6 @@ rule stage2_between_avgs:
         "<benchmarks>/stage2_between_avgs.tsv"
     conda:
         "../envs/cpu.yaml"
-    threads: PLAN.threads(workflow.resource_settings.cores)
     resources:
         mem_mb=session_mem_mb,
         runtime=session_runtime,
