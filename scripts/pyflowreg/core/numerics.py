@@ -35,6 +35,9 @@ class Numerics:
     shift_counts_twice : bool
         With `cc_initialization`, start later frames from the whole displacement of earlier ones
         although they are shifted first.
+    centred_reference : bool
+        Move a reference made from frames to the mean position of the whole recording: the mean
+        displacement is then about zero, and the fewest pixels leave the frame.
     data_normaliser : float
         Squared image gradient (per px, images in [0, 1]) below which the normalised data term
         fades out. The original's 1e-6 lets photon noise weigh as much as structure.
@@ -55,6 +58,7 @@ class Numerics:
     stage2_rigid_start: bool
     drop_short_bin: bool
     shift_counts_twice: bool
+    centred_reference: bool
     data_normaliser: float
     smoothness_epsilon: float
     flow_median_spacing: float
@@ -71,6 +75,7 @@ PROFILES = {
         stage2_rigid_start=False,
         drop_short_bin=False,
         shift_counts_twice=False,
+        centred_reference=True,
         data_normaliser=1e-4,
         smoothness_epsilon=3e-2,
         flow_median_spacing=1.6,
@@ -85,6 +90,7 @@ PROFILES = {
         stage2_rigid_start=True,
         drop_short_bin=True,
         shift_counts_twice=True,
+        centred_reference=False,
         data_normaliser=1e-6,
         smoothness_epsilon=1e-5,
         flow_median_spacing=0.0,

@@ -49,6 +49,9 @@ class FlowParameters:
         Data weight per channel, or an (H, W) or (H, W, C) map; None: 1 / C each.
     data_term : {'gc', 'gray', 'cs'}
         Constancy assumption; the aliases gradient, brightness and census are resolved.
+    data_normaliser : float, optional
+        Squared image gradient below which the data term 'gc' fades out, > 0; by default the
+        profile's. Heavily smoothed frames need a smaller one.
     numerics : str
         Profile name, see `pyflowreg.core.numerics.PROFILES`.
     precision : {'single', 'double'}
@@ -70,6 +73,7 @@ class FlowParameters:
     min_level: int = 0
     weight: tuple[float, ...] | NDArray[Any] | None = None
     data_term: str = "gc"
+    data_normaliser: float | None = None
     numerics: str = "standard"
     precision: str = "single"
 
@@ -86,6 +90,8 @@ class FlowParameters:
             _refuse("a_data", self.a_data, "above 0 and at most 1")
         if not 0 < self.a_smooth <= 1:
             _refuse("a_smooth", self.a_smooth, "above 0 and at most 1")
+        if self.data_normaliser is not None and not self.data_normaliser > 0:
+            _refuse("data_normaliser", self.data_normaliser, "above 0")
         if self.data_term not in ALIASES:
             _refuse("const_assumption", self.data_term, f"one of {', '.join(ALIASES)}")
         if self.numerics not in PROFILES:
@@ -123,6 +129,11 @@ class FlowParameters:
     def switches(self) -> Numerics:
         """The profile's switches."""
         return PROFILES[self.numerics]
+
+    @property
+    def normaliser(self) -> float:
+        """Squared image gradient below which the data term 'gc' fades out."""
+        return self.data_normaliser or self.switches.data_normaliser
 
     @property
     def dtype(self) -> np.dtype[Any]:

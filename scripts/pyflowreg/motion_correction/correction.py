@@ -24,7 +24,6 @@ from pyflowreg.motion_correction.frames import BinnedFrames, FrameRange, chunk_l
 from pyflowreg.motion_correction.options import OFOptions
 from pyflowreg.motion_correction.preprocessing import Preprocessor, gaussian
 from pyflowreg.motion_correction.reference import (
-    EXTRA_ALPHA,
     Reference,
     load_reference,
     reference_scale,
@@ -68,12 +67,11 @@ class CorrectedChunk:
     statistics: NDArray[np.float64]
 
 
-def flow_parameters(options: OFOptions, channels: int, extra_alpha: float = 0.0) -> FlowParameters:
+def flow_parameters(options: OFOptions, channels: int) -> FlowParameters:
     """Translate the options of a recording into those of the flow."""
     weight = options.weight_for(channels)
-    alpha_x, alpha_y = options.alpha_pair
     return FlowParameters.create(
-        alpha=(alpha_x + extra_alpha, alpha_y + extra_alpha),
+        alpha=options.alpha_pair,
         a_data=options.a_data_for(channels).tolist(),
         weight=weight if weight.ndim == 1 else np.moveaxis(weight, 0, -1),
         levels=options.levels,
@@ -130,17 +128,17 @@ class RecordingCorrection:
         self._chunk = chunk_length(self._height, self._width, channels)
         self.shape = self._frames.shape
         self.dtype = options.output_dtype(reader.dtype)
-        self._prepare(reference, flow_parameters(options, channels, EXTRA_ALPHA))
+        self._prepare(reference)
         self._w_init = np.zeros((self._height, self._width, 2))
 
-    def _prepare(self, given: NDArray[Any] | None, stiffer: FlowParameters) -> None:
+    def _prepare(self, given: NDArray[Any] | None) -> None:
         switches = self._parameters.switches
         loaded = load_reference(
             self.options,
             self._frames,
             given,
             self._backend,
-            stiffer,
+            self._parameters,
             self._sigma,
             chunk=self._chunk,
             threads=self._threads,

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,13 @@ from pyflowreg.motion_correction.preprocessing import (
 from pyflowreg.motion_correction.statistics import ChannelMoments, RunningMean
 
 logger = logging.getLogger(__name__)
+
+CENTRING_FRAMES = 100
+CENTRING_SPACING = 3.0
+"""Frames, and grid spacing in px, with which the mean position of a recording is found."""
+
+CENTRING_STEPS = 2
+INVERSE_STEPS = 5
 
 EXTRA_SIGMA = np.array([1.0, 1.0, 0.5])
 """Added to the smoothing (y, x, t) while the reference frames are registered to each other."""
@@ -116,7 +124,7 @@ def register_reference_frames(
     backend : Backend
         Flow implementation.
     parameters : FlowParameters
-        As for the recording; the smoothness is raised by 2 here.
+        As for the recording, with more smoothness.
     sigma : ndarray
         Smoothing (y, x, t) per channel, shape (C, 3); raised by (1, 1, 0.5) here.
     joint : bool
@@ -148,6 +156,84 @@ def register_reference_frames(
         for frame, w in zip(raw, fields, strict=True):
             registered.add(warp_frame(frame.astype(np.float64), w, outside))
     return registered.mean()
+
+
+def centred_reference(
+    reference: NDArray[np.float64],
+    frames: BinnedFrames,
+    backend: Backend,
+    parameters: FlowParameters,
+    sigma: NDArray[np.float64],
+    *,
+    joint: bool,
+    chunk: int,
+    threads: int,
+) -> NDArray[np.float64]:
+    """Move a reference to the mean position of its recording.
+
+    The displacement of frames spread evenly over the recording is found at coarse resolution,
+    twice; its mean is smooth, because the noise of single frames averages out.
+
+    Parameters
+    ----------
+    reference : ndarray
+        float64, shape (H, W, C).
+    frames : BinnedFrames
+        The recording.
+    backend : Backend
+        Flow implementation.
+    parameters : FlowParameters
+        As for the recording.
+    sigma : ndarray
+        Smoothing (y, x, t) per channel, shape (C, 3).
+    joint : bool
+        One intensity range for all channels.
+    chunk, threads : int
+        Frames read and registered at a time; neither changes the result.
+
+    Returns
+    -------
+    ndarray
+        float64, shape (H, W, C).
+    """
+    spatial = sigma * (1, 1, 0)  # the frames chosen are no neighbours in time
+    count = min(CENTRING_FRAMES, frames.shape[0])
+    indices = np.linspace(0, frames.shape[0] - 1, count).round().astype(int).tolist()
+    chosen = FrameRange.selection(frames, indices)
+    coarse = math.ceil(math.log(CENTRING_SPACING) / -math.log(parameters.eta))
+    coarser = replace(parameters, min_level=max(parameters.min_level, coarse))
+    moved, offset = reference, np.zeros((*reference.shape[:2], 2))
+    for _ in range(CENTRING_STEPS):
+        smooth = gaussian(moved[None], spatial)[0]
+        scale = robust_scale(smooth, joint)
+        plan = backend.prepare(scale(smooth, np.float64), coarser)
+        mean = RunningMean()
+        preprocess = Preprocessor(spatial, parameters.dtype, joint, chunk, scale)
+        for _, _, block in preprocess.chunks(chosen):
+            for w in plan.displacements(block, threads=threads):
+                mean.add(w)
+        step = _inverse(mean.mean())
+        # Composed, so that the reference is interpolated once.
+        offset = _inside(step + warp_frame(offset, step, offset))
+        moved = warp_frame(reference, offset, reference)
+    length = float(np.hypot(offset[..., 0], offset[..., 1]).mean())
+    logger.info("The reference is moved by %.2f px to the recording's mean position.", length)
+    return moved
+
+
+def _inside(d: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Shorten a displacement (H, W, 2) where it leads out of the frame."""
+    height, width = d.shape[:2]
+    grid = np.stack(np.meshgrid(np.arange(width), np.arange(height)), axis=-1)
+    return np.asarray(np.clip(grid + d, 0, (width - 1, height - 1)) - grid)
+
+
+def _inverse(w: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Displacement d with d(x) = -w(x + d(x)), kept inside the frame; w is smooth."""
+    d = np.zeros_like(w)
+    for _ in range(INVERSE_STEPS):
+        d = _inside(-warp_frame(w, d, w))
+    return d
 
 
 def standardise(
@@ -270,13 +356,11 @@ def load_reference(
     if len(indices) == 1:
         return Reference(chosen.read(0, 1)[0].astype(np.float64), external=False)
     logger.info("Registering %d frames to make the reference.", len(indices))
-    raw = register_reference_frames(
-        chosen,
-        backend,
-        parameters,
-        sigma,
-        joint=options.channel_normalization == "joint",
-        chunk=chunk,
-        threads=threads,
-    )
+    joint = options.channel_normalization == "joint"
+    alpha_x, alpha_y = parameters.alpha
+    stiffer = replace(parameters, alpha=(alpha_x + EXTRA_ALPHA, alpha_y + EXTRA_ALPHA))
+    settings = {"joint": joint, "chunk": chunk, "threads": threads}
+    raw = register_reference_frames(chosen, backend, stiffer, sigma, **settings)
+    if parameters.switches.centred_reference:
+        raw = centred_reference(raw, frames, backend, parameters, sigma, **settings)
     return Reference(raw, external=False)

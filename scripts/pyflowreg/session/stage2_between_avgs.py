@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
+from scipy.signal import correlate
 from skimage.registration import phase_cross_correlation
 
 from pyflowreg.core.backend_registry import get_backend
@@ -17,6 +18,7 @@ from pyflowreg.core.numerics import PROFILES
 from pyflowreg.core.parameters import FlowParameters
 from pyflowreg.core.warping import warp_frame
 from pyflowreg.errors import ConfigError, InputError
+from pyflowreg.motion_correction.preprocessing import gaussian
 from pyflowreg.session.config import SessionConfig
 from pyflowreg.session.discovery import Recording, centre_index, discover_recordings
 from pyflowreg.session.outputs import RecordingPaths, recording_paths
@@ -27,11 +29,22 @@ logger = logging.getLogger(__name__)
 
 Images = NDArray[np.float64]
 
+DATA_NORMALISER = 5e-6
+"""The averages are smoothed far more than single frames, so their gradients are smaller."""
+
+RIGID_BAND = (1.0, 8.0)
+"""Standard deviations (px) of the band-pass before the rigid shift is looked for."""
+
 
 def rigid_shift(fixed: Images, moving: Images, upsample: int) -> NDArray[np.float64]:
-    """Find the shift between two images by phase cross-correlation.
+    """Find the shift between two images by cross-correlation, up to half the image.
 
-    Method: Guizar-Sicairos, Thurman and Fienup, Optics Letters 33(2), 2008.
+    The spectra are flattened by a band-pass instead of the division of phase correlation proper,
+    which gives every frequency the same weight and lets noise decide in small or dim averages.
+    Correlations are not circular, so that a large shift has no ambiguous sign, and divided by the
+    square root of the overlap, so that peaks of large and small shifts are equally significant.
+    The part of a pixel is found by matrix-multiplication upsampling (Guizar-Sicairos, Thurman and
+    Fienup, Optics Letters 33(2), 2008).
 
     Parameters
     ----------
@@ -46,12 +59,39 @@ def rigid_shift(fixed: Images, moving: Images, upsample: int) -> NDArray[np.floa
         float64 (2,): shift in x and y, pixels, as a constant backward map,
         fixed(x) = moving(x + shift). Zero if one image is constant.
     """
-    window = np.outer(*(np.hanning(side + 2)[1:-1] for side in fixed.shape))
-    images = [(image - image.mean()) * window for image in (fixed, moving)]
-    if not all(image.any() for image in images):
+    fine, coarse = RIGID_BAND
+    images = [
+        gaussian_filter(image, fine) - gaussian_filter(image, coarse) for image in (fixed, moving)
+    ]
+    if not all(np.ptp(image) > 0 for image in images):
         return np.zeros(2)
-    shift, _, _ = phase_cross_correlation(*images, upsample_factor=upsample, disambiguate=True)
-    return -np.asarray(shift, dtype=np.float64)[::-1]
+    images = [image - image.mean() for image in images]
+    overlap = np.multiply.outer(*(_triangle(side) for side in fixed.shape))
+    score = correlate(images[1], images[0], method="fft") / np.sqrt(overlap)
+    reach = [side // 2 for side in fixed.shape]
+    middle = [side - 1 for side in fixed.shape]
+    near = score[tuple(slice(m - r, m + r + 1) for m, r in zip(middle, reach, strict=True))]
+    peak = np.unravel_index(int(np.argmax(near)), near.shape)
+    whole = np.array([int(p) - r for p, r in zip(peak, reach, strict=True)])
+    a, b = (_overlapping(image, sign * whole) for image, sign in zip(images, (-1, 1), strict=True))
+    window = np.outer(*(np.hanning(side + 2)[1:-1] for side in a.shape))
+    part, _, _ = phase_cross_correlation(
+        a * window, b * window, upsample_factor=upsample, normalization=None
+    )
+    if np.abs(part).max() > 1.5:  # the overlap alone is no evidence against the whole images
+        part = np.zeros(2)
+    return np.asarray((whole - part)[::-1], dtype=np.float64)
+
+
+def _triangle(side: int) -> NDArray[np.float64]:
+    """Overlap of an interval of length `side` with itself at every shift."""
+    return side - np.abs(np.arange(1 - side, side), dtype=np.float64)
+
+
+def _overlapping(image: Images, shift: NDArray[np.int64]) -> Images:
+    """Part of an image that remains when it is moved by -shift (y, x)."""
+    y, x = (slice(max(s, 0), side + min(s, 0)) for s, side in zip(shift, image.shape, strict=True))
+    return image[y, x]
 
 
 def _flow_parameters(config: SessionConfig, weight: NDArray[np.float64]) -> FlowParameters:
@@ -60,6 +100,7 @@ def _flow_parameters(config: SessionConfig, weight: NDArray[np.float64]) -> Flow
         open_settings: dict[str, Any] = {"eta": 0.75, "update_lag": 10, "a_smooth": 0.5}
     else:
         open_settings = {"eta": 0.8, "update_lag": 5, "a_smooth": 1.0}
+        open_settings["data_normaliser"] = DATA_NORMALISER
     return FlowParameters.create(
         alpha=config.alpha_between,
         a_data=0.45,
@@ -114,8 +155,8 @@ def compute_between_displacement(
         (moving * channel_weight).sum(axis=-1),
         config.cc_upsample,
     )
-    sigma = (config.sigma_smooth, config.sigma_smooth, 0)
-    fixed, moving = (gaussian_filter(image, sigma) for image in (fixed, moving))
+    sigma = np.tile([config.sigma_smooth, config.sigma_smooth, 0.0], (fixed.shape[2], 1))
+    fixed, moving = (gaussian(image[None], sigma)[0] for image in (fixed, moving))
     low, span = fixed.min(), np.ptp(fixed)
     fixed, moving = ((image - low) / (span if span > 0 else 1.0) for image in (fixed, moving))
     parameters = _flow_parameters(config, weight)

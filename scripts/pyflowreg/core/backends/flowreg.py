@@ -170,7 +170,7 @@ class FlowregPlan:
         tensor = np.stack(
             [
                 motion_tensor(
-                    fixed, plane, level.hx, level.hy, parameters.data_term, switches.data_normaliser
+                    fixed, plane, level.hx, level.hy, parameters.data_term, parameters.normaliser
                 )
                 for fixed, plane in zip(entry.fixed, target, strict=True)
             ]
