@@ -39,9 +39,9 @@ def before_after_figure(
 ) -> Path:
     """Draw what the correction did: within one recording, and between it and the centre.
 
-    Top: average of the raw and of the corrected frames. Bottom: average of the centre (magenta)
-    and of the recording (green) before and after alignment, with the outline of the final mask;
-    where the two agree the picture is white.
+    Top: a raw frame, the average of the raw and of the corrected frames. Bottom: averages of the
+    centre (magenta) and of the recording (green) before and after alignment, white where the two
+    agree, with the outline of the final mask; and the displacement between them.
 
     Parameters
     ----------
@@ -66,13 +66,16 @@ def before_after_figure(
     files = paths.recording(shown.name)
     with open_reader(shown.path, config.input_options) as reader:
         raw = movie_average(reader)
+        single = reader.read(reader.shape[0] // 2, reader.shape[0] // 2 + 1)[0].astype(np.float64)
     corrected = load_average(files.temporal_average)
     reference = load_average(paths.recording(centre.name).temporal_average)
-    aligned = warp_frame(corrected, load_field(files.w_to_reference), np.zeros_like(corrected))
+    field = load_field(files.w_to_reference)
+    aligned = warp_frame(corrected, field, np.zeros_like(corrected))
     with np.load(paths.final_npz) as data:
         mask = data["final_valid"].astype(bool)
     figure = _draw(
-        [image[..., channel] for image in (raw, corrected, reference, aligned)],
+        [image[..., channel] for image in (single, raw, corrected, reference, aligned)],
+        field,
         mask,
         (shown.name, centre.name),
     )
@@ -92,30 +95,54 @@ def _choose(
     return max(others, key=lambda r: displacement_summary(paths.recording(r.name).statistics)[0])
 
 
-def _draw(images: list[Image], mask: np.ndarray, names: tuple[str, str]) -> Figure:
-    raw, corrected, reference, aligned = images
+def _draw(images: list[Image], field: Image, mask: np.ndarray, names: tuple[str, str]) -> Figure:
+    single, raw, corrected, reference, aligned = images
     height, width = raw.shape
-    side = 4.2  # inches per picture
+    side = 3.6  # inches per picture
     figure = Figure(
-        figsize=(2 * side + 0.3, 2 * (side * height / width + 0.38)),
+        figsize=(3 * side + 0.6, 2 * (side * height / width + 0.34)),
         layout=ConstrainedLayoutEngine(w_pad=0.04, h_pad=0.04, wspace=0.02, hspace=0.03),
     )
     FigureCanvasAgg(figure)
-    axes = figure.subplots(2, 2)
-    low, high = np.percentile(corrected[mask] if mask.any() else corrected, (1.0, 99.7))
-    titles = ("average of the raw frames", "after motion correction")
-    for axis, image, title in zip(axes[0], (raw, corrected), titles, strict=True):
+    axes = figure.subplots(2, 3)
+    shown, centre = names
+    limits = np.percentile(corrected[mask] if mask.any() else corrected, (1.0, 99.7))
+    top = (
+        (single, np.percentile(single, (1.0, 99.7)), f"{shown}: one raw frame"),
+        (raw, limits, "average of the raw frames"),
+        (corrected, limits, "average after motion correction"),
+    )
+    for axis, (image, (low, high), title) in zip(axes[0], top, strict=True):
         axis.imshow(image, cmap="gray", vmin=low, vmax=high, interpolation="nearest")
-        _frame(axis, f"{names[0]}: {title}")
-    for axis, image, title in zip(axes[1], (corrected, aligned), ("before", "after"), strict=True):
+        _frame(axis, title)
+    titles = (f"{centre} (magenta) and {shown} (green)", "the same after alignment")
+    for axis, image, title in zip(axes[1], (corrected, aligned), titles, strict=False):
         axis.imshow(_overlay(reference, image, mask), interpolation="nearest")
-        _frame(axis, f"{names[1]} (magenta), {names[0]} (green): {title} alignment")
+        _frame(axis, title)
     axes[1, 1].contour(mask, levels=[0.5], colors=[_MASK], linewidths=1.2)
     axes[1, 1].plot([], [], color=_MASK, linewidth=1.2, label="valid in every frame")
     axes[1, 1].legend(
         loc="lower right", fontsize=7, framealpha=0.7, facecolor="black", labelcolor="white"
     )
+    _draw_field(axes[1, 2], field)
     return figure
+
+
+def _draw_field(axis: Axes, field: Image) -> None:
+    """Draw the length of a field (H, W, 2) in colour, and its direction as arrows."""
+    height, width = field.shape[:2]
+    picture = axis.imshow(np.hypot(field[..., 0], field[..., 1]), cmap="viridis")
+    step = max(4, min(height, width) // 9)
+    rows, columns = np.mgrid[step // 2 : height : step, step // 2 : width : step]
+    arrows = field[rows, columns]
+    axis.quiver(
+        columns, rows, arrows[..., 0], arrows[..., 1], angles="xy", color="white", width=0.004
+    )
+    bar = axis.inset_axes((1.02, 0.0, 0.035, 1.0))
+    axis.figure.colorbar(picture, cax=bar)
+    bar.tick_params(labelsize=8, colors=_INK, length=2)
+    bar.set_frame_on(False)
+    _frame(axis, "displacement between them (px)")
 
 
 def _frame(axis: Axes, title: str) -> None:
