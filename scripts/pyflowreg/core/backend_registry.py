@@ -48,7 +48,7 @@ def check_backend(name: str) -> None:
     """
     if name in _BACKENDS:
         return
-    near = difflib.get_close_matches(name, _BACKENDS, 1)
+    near = difflib.get_close_matches(str(name), _BACKENDS, 1)
     hint = f" Did you mean {near[0]}?" if near else ""
     raise BackendError(
         f"flow_backend is {name!r}, which this installation does not have. "

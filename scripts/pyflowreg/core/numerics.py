@@ -129,9 +129,10 @@ def to_dtype(x: NDArray[Any], dtype: DTypeLike) -> NDArray[Any]:
         return np.asarray(np.clip(x, info.min, info.max), dtype=target)
     if np.isnan(x).any():
         raise ValueError(f"NaN cannot be stored as {target}.")
-    # float64 holds every integer up to 32 bits exactly, so the saturation bounds are exact;
-    # x + 0.5 is not used because it rounds 0.49999999999999994 up.
-    value = np.asarray(x, dtype=np.float64)
+    # Clipped first, because infinity minus infinity is no number. float64 holds every integer of
+    # up to 32 bits exactly, so the bounds are exact. x + 0.5 is not used because it rounds
+    # 0.49999999999999994 up.
+    value = np.clip(np.asarray(x, dtype=np.float64), info.min, info.max)
     whole = np.trunc(value)
     whole += np.copysign(np.abs(value - whole) >= 0.5, value)
-    return np.asarray(np.clip(whole, info.min, info.max), dtype=target)
+    return np.asarray(whole, dtype=target)

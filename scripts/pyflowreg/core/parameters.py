@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
@@ -21,6 +21,25 @@ MIN_SIDE = 8
 
 def _refuse(name: str, value: object, rule: str) -> NoReturn:
     raise ConfigError([f"{name} is {value!r}; it must be {rule}."])
+
+
+def _numbers(name: str, value: Any) -> NDArray[np.float64]:
+    """Convert user input to an array of finite numbers."""
+    try:
+        array = np.asarray(value, dtype=np.float64)
+    except (TypeError, ValueError):
+        _refuse(name, value, "made of numbers")
+    if not np.isfinite(array).all():
+        _refuse(name, value, "made of finite numbers")
+    return array
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float | np.integer | np.floating) and math.isfinite(value)
+
+
+def _is_one_of(value: object, choices: Collection[str]) -> bool:
+    return isinstance(value, str) and value in choices
 
 
 @dataclass(frozen=True)
@@ -80,23 +99,24 @@ class FlowParameters:
     def __post_init__(self) -> None:
         if len(self.alpha) != 2 or not all(math.isfinite(a) and a > 0 for a in self.alpha):
             _refuse("alpha", self.alpha, "one or two numbers above 0")
-        if not 0 < self.eta < 1:
+        if not (_is_number(self.eta) and 0 < self.eta < 1):
             _refuse("eta", self.eta, "above 0 and below 1")
         least = {"levels": 0, "iterations": 1, "update_lag": 1, "min_level": 0}
         for name, smallest in least.items():
-            if getattr(self, name) < smallest:
-                _refuse(name, getattr(self, name), f"an integer of at least {smallest}")
+            value = getattr(self, name)
+            if not isinstance(value, int | np.integer) or value < smallest:
+                _refuse(name, value, f"an integer of at least {smallest}")
         if not self.a_data or not all(0 < a <= 1 for a in self.a_data):
             _refuse("a_data", self.a_data, "above 0 and at most 1")
-        if not 0 < self.a_smooth <= 1:
+        if not (_is_number(self.a_smooth) and 0 < self.a_smooth <= 1):
             _refuse("a_smooth", self.a_smooth, "above 0 and at most 1")
         if self.data_normaliser is not None and not self.data_normaliser > 0:
             _refuse("data_normaliser", self.data_normaliser, "above 0")
-        if self.data_term not in ALIASES:
+        if not _is_one_of(self.data_term, ALIASES):
             _refuse("const_assumption", self.data_term, f"one of {', '.join(ALIASES)}")
-        if self.numerics not in PROFILES:
+        if not _is_one_of(self.numerics, PROFILES):
             _refuse("numerics", self.numerics, f"one of {', '.join(PROFILES)}")
-        if self.precision not in PRECISIONS:
+        if not _is_one_of(self.precision, PRECISIONS):
             _refuse("precision", self.precision, f"one of {', '.join(PRECISIONS)}")
         object.__setattr__(self, "data_term", ALIASES[self.data_term])
 
@@ -110,13 +130,13 @@ class FlowParameters:
         **others: Any,
     ) -> FlowParameters:
         """Build from user input: scalars are widened, arrays and lists are accepted."""
-        pair = np.atleast_1d(np.asarray(alpha, float))
+        pair: NDArray[Any] = np.atleast_1d(_numbers("alpha", alpha)).ravel()
         if pair.size == 1:
             pair = np.repeat(pair, 2)
-        exponents = np.atleast_1d(np.asarray(a_data, float))
+        exponents = np.atleast_1d(_numbers("a_data", a_data)).ravel()
         weights: tuple[float, ...] | NDArray[Any] | None = None
         if weight is not None:
-            array = np.asarray(weight, dtype=np.float64)
+            array = _numbers("weight", weight)
             weights = tuple(np.atleast_1d(array).tolist()) if array.ndim <= 1 else array
         return cls(
             alpha=tuple(pair.tolist()),

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pyflowreg.errors import ConfigError
-from pyflowreg.io import open_reader, open_writer
+from pyflowreg.io import open_reader, open_writer, output_paths
 from pyflowreg.io.atomic import atomic_save_npy, atomic_save_npz
 from pyflowreg.io.fields import FieldWriter, MaskWriter
 from pyflowreg.motion_correction.correction import RecordingCorrection
@@ -66,16 +66,41 @@ def compensated_file(options: OFOptions) -> Path:
     return output_file(options, f"compensated.{suffix}")
 
 
+def _refuse_to_overwrite(options: OFOptions, recording: Path, channels: int) -> None:
+    """Refuse outputs that would replace, or become part of, what is read."""
+    if options.output_path.exists() and not options.output_path.is_dir():
+        raise ConfigError([f"output_path: {options.output_path} is a file; give a folder."])
+    written = output_paths(compensated_file(options), channels, options.output_format)
+    others = ("idx.hdf", "w.h5", "statistics.npz", "reference_frame.npy")
+    written += [output_file(options, name) for name in others]
+    read = [recording]
+    if isinstance(options.reference_frames, Path):
+        read.append(options.reference_frames)
+    for path in read:
+        taken = [str(output) for output in written if output.resolve() == path.resolve()]
+        if taken:
+            raise ConfigError(
+                [f"output_path: {taken[0]} would be overwritten, but is read. Choose another."]
+            )
+    if recording.is_dir() and options.output_path.resolve() == recording.resolve():
+        raise ConfigError(
+            [f"output_path: {recording} is the recording itself. Choose another folder."]
+        )
+
+
 def correct_recording(
     options: OFOptions, reference: NDArray[Any] | None = None, threads: int | None = None
 ) -> CorrectedRecording:
     """Correct one recording; see `compensate_recording`, which returns the reference only."""
     if options.input_file is None:
         raise ConfigError(["input_file is not set; give the recording that is to be corrected."])
+    if threads is not None and threads < 1:
+        raise ConfigError([f"threads is {threads}; it must be at least 1, or None for all cores."])
     workers = threads or available_threads()
     rows = []
     average = RunningMean()
     with open_reader(options.input_file, options.input_options or None) as reader:
+        _refuse_to_overwrite(options, options.input_file, reader.shape[3])
         correction = RecordingCorrection(reader, options, reference, workers)
         frames, height, width, _ = correction.shape
         with ExitStack() as stack:

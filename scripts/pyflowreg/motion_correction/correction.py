@@ -17,8 +17,9 @@ from numpy.typing import NDArray
 
 from pyflowreg.core.backend_registry import FlowPlan, get_backend
 from pyflowreg.core.numerics import to_dtype
-from pyflowreg.core.parameters import FlowParameters
+from pyflowreg.core.parameters import MIN_SIDE, FlowParameters
 from pyflowreg.core.warping import compute_batch_valid_masks, warp_frame, warp_sequence
+from pyflowreg.errors import ConfigError, InputError
 from pyflowreg.io import Reader
 from pyflowreg.motion_correction.frames import BinnedFrames, FrameRange, chunk_length
 from pyflowreg.motion_correction.options import OFOptions
@@ -104,6 +105,8 @@ class RecordingCorrection:
     ------
     ConfigError
         If options or reference do not fit the recording.
+    InputError
+        If the frames are too small.
     BackendError
         If the flow backend is not installed.
     """
@@ -119,6 +122,11 @@ class RecordingCorrection:
         self._threads = threads
         self._backend = get_backend(options.flow_backend, options.backend_params)
         _, self._height, self._width, channels = reader.shape
+        if min(self._height, self._width) < MIN_SIDE:
+            raise InputError(
+                f"{reader.path} has frames of {self._height} x {self._width} pixels; both sides "
+                f"must have at least {MIN_SIDE}."
+            )
         self._parameters = flow_parameters(options, channels)
         self._parameters.weight_planes(self._height, self._width, channels)
         switches = self._parameters.switches
@@ -240,15 +248,27 @@ class RecordingCorrection:
         w = constant + self._plan.displacements(shifted, self._w_init, self._threads)
         return w, shifts
 
+    def _preprocessed_by_user(self, raw: NDArray[Any]) -> NDArray[Any]:
+        """Raw frames after `preproc_funct`, applied to every plane."""
+        function = self.options.preproc_funct
+        if function is None:
+            return raw
+        planes = [[np.asarray(function(plane)) for plane in np.moveaxis(f, -1, 0)] for f in raw]
+        for plane in (plane for frame in planes for plane in frame):
+            if plane.shape != raw.shape[1:3] or plane.dtype.kind not in "fiub":
+                raise ConfigError(
+                    [
+                        f"preproc_funct returned an array of shape {plane.shape} and type "
+                        f"{plane.dtype}; it must return numbers of shape {raw.shape[1:3]}, as "
+                        "it is given."
+                    ]
+                )
+            if not np.isfinite(plane).all():
+                raise ConfigError(["preproc_funct returned NaN or infinite values; replace them."])
+        return np.moveaxis(np.asarray(planes), 1, -1)
+
     def _corrected(self, start: int, raw: NDArray[Any], w: NDArray[Any]) -> CorrectedChunk:
-        frames = raw
-        if self.options.preproc_funct is not None:
-            planes = [
-                [self.options.preproc_funct(frame[..., c]) for c in range(self.shape[3])]
-                for frame in raw
-            ]
-            frames = np.moveaxis(np.asarray(planes), 1, -1)
-        frames = to_dtype(frames, self.dtype)
+        frames = to_dtype(self._preprocessed_by_user(raw), self.dtype)
         with ThreadPoolExecutor(self._threads) as pool:
             statistics = np.array(list(pool.map(frame_statistics, w)))
         return CorrectedChunk(

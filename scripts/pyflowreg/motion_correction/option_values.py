@@ -24,12 +24,9 @@ DTYPES = {
     "single": "float32",
     "uint8": "uint8",
     "uint16": "uint16",
-    "uint32": "uint32",
-    "int8": "int8",
     "int16": "int16",
-    "int32": "int32",
 }
-"""MATLAB's names of number types, and NumPy's."""
+"""MATLAB's names of the number types a result may have, and NumPy's."""
 
 
 def _number(value: Any) -> float:

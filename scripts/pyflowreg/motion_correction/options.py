@@ -183,7 +183,7 @@ class OFOptions(Settings):
     output_typename: Annotated[
         str | None,
         BeforeValidator(values.parse_typename),
-        Allowed("one of input, double, single, uint8, uint16, uint32, int8, int16, int32"),
+        Allowed("one of input, double, single, uint8, uint16, int16"),
     ] = Field("double", description='Number type of the result; "input" keeps the file\'s.')
     channel_normalization: Literal["joint", "separate"] = Field(
         "joint", description="Scale intensities over all channels, or each channel by itself."

@@ -20,12 +20,17 @@ def integer_shift(fixed: NDArray[Any], moving: NDArray[Any]) -> NDArray[np.float
     Returns
     -------
     ndarray
-        float64 (2,): shift in x and y, whole pixels, at most half the frame.
+        float64 (2,): shift in x and y, whole pixels, at most half the frame; a channel of
+        constant intensity in either frame counts as not shifted.
     """
     height, width, channels = fixed.shape
     reach_y, reach_x = height // 2, width // 2
     shifts = []
     for channel in range(channels):
+        if not all(np.ptp(frame[..., channel]) > 0 for frame in (fixed, moving)):
+            # Only the zeros around the frame would correlate.
+            shifts.append((0, 0))
+            continue
         padded = np.pad(
             np.asarray(moving[..., channel], np.float64),
             ((reach_y, reach_y), (reach_x, reach_x)),
