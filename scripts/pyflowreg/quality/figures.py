@@ -135,9 +135,10 @@ def _draw_field(axis: Axes, field: Image) -> None:
     step = max(4, min(height, width) // 9)
     rows, columns = np.mgrid[step // 2 : height : step, step // 2 : width : step]
     arrows = field[rows, columns]
-    axis.quiver(
-        columns, rows, arrows[..., 0], arrows[..., 1], angles="xy", color="white", width=0.004
-    )
+    if arrows.any():  # arrows without length cannot be scaled
+        axis.quiver(
+            columns, rows, arrows[..., 0], arrows[..., 1], angles="xy", color="white", width=0.004
+        )
     bar = axis.inset_axes((1.02, 0.0, 0.035, 1.0))
     axis.figure.colorbar(picture, cax=bar)
     bar.tick_params(labelsize=8, colors=_INK, length=2)
