@@ -37,3 +37,22 @@ def splits(frames: int) -> st.SearchStrategy[list[int]]:
     """Cuts of range(frames) into blocks: sorted frame numbers, first 0, last `frames`."""
     inner = st.lists(st.integers(0, frames), max_size=4)
     return inner.map(lambda cuts: sorted([0, *cuts, frames]))
+
+
+def frames_of(*, min_side: int, max_side: int) -> st.SearchStrategy[np.ndarray]:
+    """Frames (H, W) in [0, 1]: noise, steps, lines and constants of any size."""
+
+    def draw(size: tuple[int, int], seed: int, kind: str) -> np.ndarray:
+        rng = np.random.default_rng(seed)
+        noise = rng.random(size)
+        return {
+            "noise": noise,
+            "steps": np.round(2 * noise) / 2,
+            "lines": np.broadcast_to(noise[:1], size).copy(),
+            "constant": np.full(size, noise[0, 0]),
+            "spot": np.where(noise == noise.max(), 1.0, 0.0),
+        }[kind]
+
+    side = st.integers(min_side, max_side)
+    kinds = st.sampled_from(["noise", "steps", "lines", "constant", "spot"])
+    return st.builds(draw, st.tuples(side, side), st.integers(0, 2**16), kinds)
