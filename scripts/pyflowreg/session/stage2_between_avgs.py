@@ -32,6 +32,10 @@ Images = NDArray[np.float64]
 DATA_NORMALISER = 5e-6
 """The averages are smoothed far more than single frames, so their gradients are smaller."""
 
+FINEST_SMOOTHING = 1.5
+"""Fields are refined with half the smoothing until it would be finer than this (px): heavily
+smoothed averages show where large displacements lead, but not where exactly they end."""
+
 RIGID_BAND = (1.0, 8.0)
 """Standard deviations (px) of the band-pass before the rigid shift is looked for."""
 
@@ -155,17 +159,36 @@ def compute_between_displacement(
         (moving * channel_weight).sum(axis=-1),
         config.cc_upsample,
     )
-    sigma = np.tile([config.sigma_smooth, config.sigma_smooth, 0.0], (fixed.shape[2], 1))
-    fixed, moving = (gaussian(image[None], sigma)[0] for image in (fixed, moving))
-    low, span = fixed.min(), np.ptp(fixed)
-    fixed, moving = ((image - low) / (span if span > 0 else 1.0) for image in (fixed, moving))
+    field = np.broadcast_to(shift, (*fixed.shape[:2], 2)).copy()
     parameters = _flow_parameters(config, weight)
-    constant = np.broadcast_to(shift, (*fixed.shape[:2], 2)).copy()
-    plan = get_backend(config.flow_backend, config.used_backend_params).prepare(fixed, parameters)
+    backend = get_backend(config.flow_backend, config.used_backend_params)
     if parameters.switches.stage2_rigid_start:
-        return np.asarray(plan.displacements(moving[None], constant)[0], dtype=np.float64)
-    shifted = warp_frame(moving, constant, fixed)
-    return np.asarray(constant + plan.displacements(shifted[None])[0], dtype=np.float64)
+        target, source = _smoothed(fixed, moving, config.sigma_smooth)
+        plan = backend.prepare(target, parameters)
+        return np.asarray(plan.displacements(source[None], field)[0], dtype=np.float64)
+    for sigma in _smoothing_steps(config.sigma_smooth):
+        target, source = _smoothed(fixed, moving, sigma)
+        plan = backend.prepare(target, parameters)
+        step = plan.displacements(warp_frame(source, field, target)[None])[0].astype(np.float64)
+        field = step + warp_frame(field, step, field)
+    return field
+
+
+def _smoothing_steps(sigma: float) -> list[float]:
+    """Widths (px) with which a field is found and then refined, each half of the one before."""
+    steps = [sigma]
+    while steps[-1] / 2 >= FINEST_SMOOTHING:
+        steps.append(steps[-1] / 2)
+    return steps
+
+
+def _smoothed(fixed: Images, moving: Images, sigma: float) -> tuple[Images, Images]:
+    """Smooth both images (H, W, C) by `sigma` px and scale them by the range of the first."""
+    widths = np.tile([sigma, sigma, 0.0], (fixed.shape[2], 1))
+    first, second = (gaussian(image[None], widths)[0] for image in (fixed, moving))
+    low, span = first.min(), np.ptp(first)
+    factor = 1 / span if span > 0 else 1.0
+    return (first - low) * factor, (second - low) * factor
 
 
 def read_field(path: Path) -> NDArray[np.float64] | None:
