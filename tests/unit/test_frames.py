@@ -7,7 +7,8 @@ import pytest
 
 from pyflowreg.core.numerics import PROFILES
 from pyflowreg.errors import InputError
-from pyflowreg.motion_correction.frames import BinnedFrames, FrameRange, chunk_length
+from pyflowreg.motion_correction.chunks import chunk_length
+from pyflowreg.motion_correction.frames import BinnedFrames, FrameRange
 
 
 class InMemory:

@@ -21,7 +21,8 @@ from pyflowreg.core.parameters import MIN_SIDE, FlowParameters
 from pyflowreg.core.warping import compute_batch_valid_masks, warp_frame, warp_sequence
 from pyflowreg.errors import ConfigError, InputError
 from pyflowreg.io import Reader
-from pyflowreg.motion_correction.frames import BinnedFrames, FrameRange, chunk_length
+from pyflowreg.motion_correction.chunks import chunk_length
+from pyflowreg.motion_correction.frames import BinnedFrames, FrameRange
 from pyflowreg.motion_correction.options import OFOptions
 from pyflowreg.motion_correction.preprocessing import Preprocessor, gaussian
 from pyflowreg.motion_correction.reference import (
@@ -30,7 +31,7 @@ from pyflowreg.motion_correction.reference import (
     reference_scale,
     standardise,
 )
-from pyflowreg.motion_correction.rigid import integer_shift
+from pyflowreg.motion_correction.rigid import integer_shift, rigid_shift
 from pyflowreg.motion_correction.statistics import RunningMean, frame_statistics
 
 FIRST_FRAMES = 22
@@ -172,8 +173,13 @@ class RecordingCorrection:
             self._chunk,
             None if switches.batch_range else scale,
         )
-        smooth = gaussian(self.reference[None], self._sigma)[0]
-        self._set_fixed(scale(smooth, np.float64))
+        if switches.batch_range:
+            smooth = gaussian(self.reference[None], self._sigma)[0]
+            self._set_fixed(scale(smooth, np.float64))
+        else:
+            # In the same order as the frames, so that a still frame has exactly no displacement.
+            fixed = scale(self.reference[None], self._parameters.dtype)
+            self._set_fixed(gaussian(fixed, self._sigma)[0])
 
     def _set_fixed(self, fixed: NDArray[Any]) -> None:
         self._fixed = fixed
@@ -201,13 +207,22 @@ class RecordingCorrection:
         mean = RunningMean()
         for _, _, smooth in self._preprocess.chunks(first):
             if self.options.cc_initialization:
-                shifts = [integer_shift(self._fixed, frame) for frame in smooth]
+                shifts = [self._shift(frame) for frame in smooth]
                 fields: Any = [np.broadcast_to(s, self._w_init.shape) for s in shifts]
             else:
                 fields = self._plan.displacements(smooth, threads=self._threads)
             for w in fields:
                 mean.add(self._handed_on(np.asarray(w), np.asarray(w)))
         return mean.mean()
+
+    def _shift(self, frame: NDArray[Any]) -> NDArray[np.float64]:
+        """Whole-pixel shift of a preprocessed frame from the reference, (2,)."""
+        if self._parameters.switches.plain_correlation:
+            return integer_shift(self._fixed, frame)
+        planes = self._parameters.weight_planes(self._height, self._width, frame.shape[2])
+        weight = np.moveaxis(planes, 0, -1)
+        fixed, moving = ((image * weight).sum(axis=-1) for image in (self._fixed, frame))
+        return np.asarray(np.round(rigid_shift(fixed, moving, 1)), dtype=np.float64)
 
     def _handed_on(self, w: NDArray[Any], shift: NDArray[Any]) -> NDArray[Any]:
         """What later frames start from: with `cc_initialization`, without the shift.
@@ -242,7 +257,7 @@ class RecordingCorrection:
             w = self._plan.displacements(smooth, self._w_init, self._threads)
             return w, np.zeros((len(smooth), 2))
         shape = (len(smooth), self._height, self._width, 2)
-        shifts = np.stack([integer_shift(self._fixed, frame) for frame in smooth])
+        shifts = np.stack([self._shift(frame) for frame in smooth])
         constant = np.broadcast_to(shifts[:, None, None], shape).astype(self._parameters.dtype)
         shifted = warp_sequence(smooth, constant, self._fixed, threads=self._threads)
         w = constant + self._plan.displacements(shifted, self._w_init, self._threads)

@@ -13,14 +13,6 @@ from pyflowreg.core.numerics import Numerics, to_dtype
 from pyflowreg.errors import InputError
 from pyflowreg.io import Reader
 
-CHUNK_BYTES = 2**25
-"""Size of one chunk of frames in float64; memory does not depend on the batch."""
-
-
-def chunk_length(height: int, width: int, channels: int) -> int:
-    """Frames processed at a time; changes memory, never results."""
-    return max(4, CHUNK_BYTES // (height * width * (channels + 2) * 8))
-
 
 @dataclass(frozen=True)
 class _Bin:

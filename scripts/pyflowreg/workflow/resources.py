@@ -12,6 +12,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from pyflowreg.motion_correction.chunks import chunk_length
+
 MB = 1024**2
 
 # Peak of a job on a tiny recording, with numba, SciPy, h5py and tifffile loaded: 300 MB measured
@@ -21,8 +23,8 @@ BASE_MB = 430
 # of both frames, six tensor planes and a weight per channel, increments, stencil weights.
 PLANES_PER_CHANNEL = 14
 PLANES_SHARED = 20
-# Frames in memory at a time, each as raw values, filtered values (float64), field and result.
-CHUNK_FRAMES = 64
+# Per value of a chunk of frames: scaled, filtered, field and result. Peaks measured with 512 x 512
+# pixels: 416 MB with one channel, 498 MB with two; with 1024 x 1024 and two threads 737 MB.
 BYTES_PER_CHUNK_VALUE = 8 + 8 + 8 + 8
 # Seconds of one core per million pixels, frame and channel at the finest quality: 7.3 measured.
 SECONDS_PER_MEGAPIXEL = 8.0
@@ -52,7 +54,7 @@ def _size(header: Mapping[str, Any]) -> tuple[int, int, int, int, int]:
 def chunk_mb(header: Mapping[str, Any]) -> float:
     """Return the memory of one chunk of frames with everything computed from it, in MB."""
     frames, height, width, channels, itemsize = _size(header)
-    values = min(frames, CHUNK_FRAMES) * height * width * channels
+    values = min(frames, chunk_length(height, width, channels)) * height * width * channels
     return values * (BYTES_PER_CHUNK_VALUE + itemsize) / MB
 
 
