@@ -242,7 +242,7 @@ def test_parameters_that_are_refused_are_named(name, value):
 def test_frames_that_do_not_fit():
     frame = seen(16, 16)
     for other in (frame[:, :15], np.stack([frame, frame], axis=-1)):
-        with pytest.raises(ValueError, match="fixed has shape .* moving"):
+        with pytest.raises(ValueError, match=r"fixed has shape .* moving"):
             get_displacement(frame, other)
     with pytest.raises(ValueError, match="at least 8 pixels"):
         get_displacement(frame[:7], frame[:7])

@@ -35,6 +35,9 @@ class Numerics:
     shift_counts_twice : bool
         With `cc_initialization`, start later frames from the whole displacement of earlier ones
         although they are shifted first.
+    plain_correlation : bool
+        With `cc_initialization`, shift frames to the peak of their correlation with zeros around
+        them, which large structures and vignetting mislead, instead of that between recordings.
     centred_reference : bool
         Move a reference made from frames to the mean position of the whole recording: the mean
         displacement is then about zero, and the fewest pixels leave the frame.
@@ -58,6 +61,7 @@ class Numerics:
     stage2_rigid_start: bool
     drop_short_bin: bool
     shift_counts_twice: bool
+    plain_correlation: bool
     centred_reference: bool
     data_normaliser: float
     smoothness_epsilon: float
@@ -75,6 +79,7 @@ PROFILES = {
         stage2_rigid_start=False,
         drop_short_bin=False,
         shift_counts_twice=False,
+        plain_correlation=False,
         centred_reference=True,
         data_normaliser=1e-4,
         smoothness_epsilon=3e-2,
@@ -90,6 +95,7 @@ PROFILES = {
         stage2_rigid_start=True,
         drop_short_bin=True,
         shift_counts_twice=True,
+        plain_correlation=True,
         centred_reference=False,
         data_normaliser=1e-6,
         smoothness_epsilon=1e-5,

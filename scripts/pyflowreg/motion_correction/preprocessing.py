@@ -22,6 +22,8 @@ ROBUST_PERCENT = (0.1, 99.9)
 """Percentiles of the reference that become 0 and 1 in the standard profile: a few hot pixels do
 not change the scale of a recording."""
 
+ROUNDING = 4 * float(np.finfo(np.float32).eps)
+
 
 def gaussian_kernel(sigma: float) -> NDArray[np.float64]:
     """Normalised kernel of radius ceil(2 sigma); entries below the rounding error are dropped."""
@@ -88,7 +90,8 @@ class Scale:
     def __call__(self, frames: NDArray[Any], dtype: DTypeLike) -> NDArray[Any]:
         """Scale frames (..., C); a channel of constant intensity is not stretched."""
         span = self.high - self.low
-        flat = span == 0
+        # A range of mere rounding errors is none.
+        flat = span <= ROUNDING * np.maximum(np.abs(self.low), np.abs(self.high))
         factor = 1 / np.where(flat, 1.0, span)
         # mat2gray only clips a constant image.
         offset = np.where(flat & self.clip, 0.0, self.low * factor)

@@ -9,9 +9,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import gaussian_filter
-from scipy.signal import correlate
-from skimage.registration import phase_cross_correlation
 
 from pyflowreg.core.backend_registry import get_backend
 from pyflowreg.core.numerics import PROFILES
@@ -19,6 +16,7 @@ from pyflowreg.core.parameters import FlowParameters
 from pyflowreg.core.warping import warp_frame
 from pyflowreg.errors import ConfigError, InputError
 from pyflowreg.motion_correction.preprocessing import gaussian
+from pyflowreg.motion_correction.rigid import rigid_shift
 from pyflowreg.session.config import SessionConfig
 from pyflowreg.session.discovery import Recording, centre_index, discover_recordings
 from pyflowreg.session.outputs import RecordingPaths, recording_paths
@@ -35,67 +33,6 @@ DATA_NORMALISER = 5e-6
 FINEST_SMOOTHING = 1.5
 """Fields are refined with half the smoothing until it would be finer than this (px): heavily
 smoothed averages show where large displacements lead, but not where exactly they end."""
-
-RIGID_BAND = (1.0, 8.0)
-"""Standard deviations (px) of the band-pass before the rigid shift is looked for."""
-
-
-def rigid_shift(fixed: Images, moving: Images, upsample: int) -> NDArray[np.float64]:
-    """Find the shift between two images by cross-correlation, up to half the image.
-
-    The spectra are flattened by a band-pass instead of the division of phase correlation proper,
-    which gives every frequency the same weight and lets noise decide in small or dim averages.
-    Correlations are not circular, so that a large shift has no ambiguous sign, and divided by the
-    square root of the overlap, so that peaks of large and small shifts are equally significant.
-    The part of a pixel is found by matrix-multiplication upsampling (Guizar-Sicairos, Thurman and
-    Fienup, Optics Letters 33(2), 2008).
-
-    Parameters
-    ----------
-    fixed, moving : ndarray
-        Images, shape (H, W).
-    upsample : int
-        The shift is found to 1 / upsample pixel.
-
-    Returns
-    -------
-    ndarray
-        float64 (2,): shift in x and y, pixels, as a constant backward map,
-        fixed(x) = moving(x + shift). Zero if one image is constant.
-    """
-    fine, coarse = RIGID_BAND
-    images = [
-        gaussian_filter(image, fine) - gaussian_filter(image, coarse) for image in (fixed, moving)
-    ]
-    if not all(np.ptp(image) > 0 for image in images):
-        return np.zeros(2)
-    images = [image - image.mean() for image in images]
-    overlap = np.multiply.outer(*(_triangle(side) for side in fixed.shape))
-    score = correlate(images[1], images[0], method="fft") / np.sqrt(overlap)
-    reach = [side // 2 for side in fixed.shape]
-    middle = [side - 1 for side in fixed.shape]
-    near = score[tuple(slice(m - r, m + r + 1) for m, r in zip(middle, reach, strict=True))]
-    peak = np.unravel_index(int(np.argmax(near)), near.shape)
-    whole = np.array([int(p) - r for p, r in zip(peak, reach, strict=True)])
-    a, b = (_overlapping(image, sign * whole) for image, sign in zip(images, (-1, 1), strict=True))
-    window = np.outer(*(np.hanning(side + 2)[1:-1] for side in a.shape))
-    part, _, _ = phase_cross_correlation(
-        a * window, b * window, upsample_factor=upsample, normalization=None
-    )
-    if np.abs(part).max() > 1.5:  # the overlap alone is no evidence against the whole images
-        part = np.zeros(2)
-    return np.asarray((whole - part)[::-1], dtype=np.float64)
-
-
-def _triangle(side: int) -> NDArray[np.float64]:
-    """Overlap of an interval of length `side` with itself at every shift."""
-    return side - np.abs(np.arange(1 - side, side), dtype=np.float64)
-
-
-def _overlapping(image: Images, shift: NDArray[np.int64]) -> Images:
-    """Part of an image that remains when it is moved by -shift (y, x)."""
-    y, x = (slice(max(s, 0), side + min(s, 0)) for s, side in zip(shift, image.shape, strict=True))
-    return image[y, x]
 
 
 def _flow_parameters(config: SessionConfig, weight: NDArray[np.float64]) -> FlowParameters:
