@@ -105,7 +105,7 @@ class SessionConfig(Settings):
     sigma_smooth: Number = Field(
         6.0,
         ge=0,
-        description="Smoothing of the averages before their alignment, in pixels; refined with less.",
+        description="Smoothing (px) of the averages before alignment; refined with less.",
         json_schema_extra={"stages": [2]},
     )
     alpha_between: Number = Field(
