@@ -1,0 +1,71 @@
+"""Corrections of small recordings, shared by the tests of the library."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+
+from pyflowreg.io import open_reader
+from pyflowreg.io.fields import iter_fields, iter_masks
+from pyflowreg.motion_correction import OFOptions, compensate_recording
+
+from .scenes import save_tiff
+
+
+@dataclass
+class Corrected:
+    folder: Path
+    reference: np.ndarray
+
+    @property
+    def frames(self):
+        with h5py.File(self.folder / "compensated.hdf5") as file:
+            return np.stack([file[name][()] for name in sorted(file)], axis=-1)
+
+    @property
+    def w(self):
+        return np.concatenate(list(iter_fields(self.folder / "w.h5")))
+
+    @property
+    def valid(self):
+        return np.concatenate(list(iter_masks(self.folder / "idx.hdf")))
+
+    @property
+    def statistics(self):
+        with np.load(self.folder / "statistics.npz") as data:
+            return {key: data[key] for key in data}
+
+
+@pytest.fixture
+def correct(tmp_path):
+    """Correct a recording given as frames or as a path; all files are written."""
+    runs = iter(range(1000))
+
+    def run(source, *, reference=None, threads=None, **options):
+        path = source
+        if not isinstance(source, Path):
+            path = save_tiff(tmp_path / f"in{next(runs)}" / "rec.tif", source)
+        options = {
+            "quality_setting": "balanced",
+            "output_format": "HDF5",
+            "save_w": True,
+            "save_valid_idx": True,
+            "reference_frames": [0, 1, 2],
+            **options,
+        }
+        folder = tmp_path / f"out{next(runs)}"
+        configured = OFOptions(input_file=path, output_path=folder, **options)
+        return Corrected(folder, compensate_recording(configured, reference, threads=threads))
+
+    return run
+
+
+@pytest.fixture
+def read_recording():
+    def read(path, options=None):
+        with open_reader(path, options) as reader:
+            return reader.read(0, reader.shape[0])
+
+    return read
