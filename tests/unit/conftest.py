@@ -1,5 +1,6 @@
 """Corrections of small recordings, shared by the tests of the library."""
 
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,8 +11,12 @@ import pytest
 from pyflowreg.io import open_reader
 from pyflowreg.io.fields import iter_fields, iter_masks
 from pyflowreg.motion_correction import OFOptions, compensate_recording
+from pyflowreg.session import SessionConfig
+from pyflowreg.session.stage1_compensate import run_stage1
+from pyflowreg.session.stage2_between_avgs import run_stage2
+from pyflowreg.session.stage3_valid_mask import run_stage3
 
-from .scenes import save_tiff
+from .scenes import save_session, save_tiff
 
 
 @dataclass
@@ -69,3 +74,34 @@ def read_recording():
             return reader.read(0, reader.shape[0])
 
     return read
+
+
+OFFSETS = {"rec_1": (0.0, 0.0), "rec_2": (2.0, -1.0), "rec_10": (-1.5, 2.0)}
+"""Recordings of the finished session, in natural order: where each one looks, px."""
+
+
+@pytest.fixture(scope="session")
+def _finished_session(tmp_path_factory):
+    root = tmp_path_factory.mktemp("finished") / "data"
+    save_session(root, OFFSETS, OFFSETS.values(), channels=2)
+    config = SessionConfig(root=root, flow_options={"quality_setting": "fast"}, n_workers=2)
+    run_stage1(config)
+    run_stage2(config)
+    run_stage3(config)
+    return root
+
+
+@pytest.fixture
+def finished(_finished_session, tmp_path):
+    """Settings of a copy of a session of three recordings with all stages done."""
+    root = tmp_path / "data"
+    shutil.copytree(_finished_session, root)
+    return SessionConfig(root=root, flow_options={"quality_setting": "fast"}, n_workers=2)
+
+
+@pytest.fixture
+def recordings(tmp_path):
+    """Settings of a session of three recordings with nothing done."""
+    root = tmp_path / "data"
+    save_session(root, OFFSETS, OFFSETS.values(), frames=3, size=(24, 32))
+    return SessionConfig(root=root, flow_options={"quality_setting": "fast"}, n_workers=1)

@@ -9,7 +9,7 @@ import numpy as np
 import tifffile
 from scipy.ndimage import gaussian_filter, map_coordinates
 
-MARGIN = 24
+MARGIN = 40
 """Pixels of scene around a frame: the largest displacement it can be seen under."""
 
 
@@ -44,8 +44,8 @@ def movie(
     frames += noise * rng.standard_normal(frames.shape)
     if np.dtype(dtype).kind == "f":
         return frames.astype(dtype)
-    top = {"uint8": 200, "uint16": 4000, "int16": 3000}[np.dtype(dtype).name]
-    low = -1000 if dtype == "int16" else 0
+    top = {"uint8": 200, "uint16": 4000, "int16": 2000}[np.dtype(dtype).name]
+    low = -2000 if dtype == "int16" else 0
     return np.clip(np.rint(frames * (top - low) + low), low, None).astype(dtype)
 
 

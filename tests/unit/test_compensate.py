@@ -40,7 +40,7 @@ def test_motion_is_removed(correct, numerics, channels):
     assert result.frames.shape == raw.shape
     assert result.frames.dtype == np.uint16
     assert scatter(result.frames) < 0.12 * scatter(raw)
-    assert remaining(result, shifts) < 0.1
+    assert remaining(result, shifts) < {"standard": 0.1, "matlab": 0.15}[numerics]
 
 
 def test_what_is_written(correct):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -191,7 +192,20 @@ def _given_or_saved(files: Sequence[RecordingPaths], given: Sequence[Field] | No
                 "give one per recording, as run_stage2 returns them."
             ]
         )
-    return [np.asarray(field, dtype=np.float64) for field in given]
+    fields = [np.asarray(field, dtype=np.float64) for field in given]
+    problems = [
+        f"the displacement field given for {entry.name} has shape {field.shape}; it must be "
+        "(H, W, 2), as run_stage2 returns it."
+        for entry, field in zip(files, fields, strict=True)
+        if field.ndim != 3 or field.shape[2] != 2
+    ] or [
+        f"the displacement field given for {entry.name} contains NaN or infinite values."
+        for entry, field in zip(files, fields, strict=True)
+        if not np.isfinite(field).all()
+    ]
+    if problems:
+        raise ConfigError(problems)
+    return fields
 
 
 def align_sequence_video(
@@ -314,7 +328,7 @@ def align_recording(
     ):
         logger.info("%s is already aligned.", recording.name)
         return paths.aligned
-    return align_sequence_video(
+    video = align_sequence_video(
         compensated,
         paths.aligned,
         _field(paths) if displacement is None else displacement,
@@ -323,6 +337,11 @@ def align_recording(
         output_format=config.align_output_format,
         threads=threads or threads_of(config),
     )
+    if displacement is not None:
+        # Older than its sources: it is not what the saved field gives, and made again with that.
+        made = compensated.stat().st_mtime_ns - 1
+        os.utime(video, ns=(made, made))
+    return video
 
 
 def run_stage3(
