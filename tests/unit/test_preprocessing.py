@@ -14,7 +14,7 @@ from pyflowreg.motion_correction.preprocessing import (
     robust_scale,
     temporal_radius,
 )
-from pyflowreg.motion_correction.rigid import integer_shift
+from pyflowreg.motion_correction.rigid import integer_shift, rigid_shift
 from pyflowreg.motion_correction.statistics import ChannelMoments, RunningMean, frame_statistics
 
 from .scenes import movie, seen, wobble
@@ -91,20 +91,38 @@ def test_chunks_change_nothing(chunk, fixed_range):
     np.testing.assert_array_equal(*found)
 
 
-@pytest.mark.parametrize("shift", [(0, 0), (7, -5), (-12, 3)])
-def test_a_rigid_jump_is_found_to_two_pixels(shift):
-    """The frame's surroundings count as black, which draws the peak towards the middle."""
+def spots(dx, dy):
+    y, x = np.mgrid[:48, :56]
+    places = [(20, 20), (30, 26), (24, 34)]
+    return sum(np.exp(-((x - a - dx) ** 2 + (y - b - dy) ** 2) / 8) for a, b in places)
+
+
+SHIFTS = pytest.mark.parametrize("shift", [(0, 0), (7, -5), (-12, 3)])
+
+
+@SHIFTS
+@pytest.mark.parametrize("noise", [0, 0.1])
+def test_a_rigid_jump_is_found(shift, noise):
     dx, dy = shift
-    fixed, moving = seen(48, 56)[..., None], seen(48, 56, -dx, -dy)[..., None]
-    found = integer_shift(fixed, moving)
-    np.testing.assert_array_equal(found, np.round(found))
-    assert np.abs(found - shift).max() <= 2
+    rng = np.random.default_rng(0)
+    fixed, moving = (
+        image + noise * rng.standard_normal(image.shape)
+        for image in (seen(48, 56), seen(48, 56, -dx, -dy))
+    )
+    np.testing.assert_allclose(rigid_shift(fixed, moving, 4), shift, atol=0.5)
+
+
+@SHIFTS
+def test_the_original_finds_it_where_structure_is_bright_on_black(shift):
+    found = integer_shift(spots(0, 0)[..., None], spots(*shift)[..., None])
+    np.testing.assert_array_equal(found, shift)
 
 
 def test_constant_frames_have_no_rigid_shift():
     flat, textured = np.full((20, 30, 1), 0.3), seen(20, 30)[..., None]
     for pair in ((flat, flat), (flat, textured), (textured, flat)):
         assert not integer_shift(*pair).any()
+        assert not rigid_shift(*(image[..., 0] for image in pair), 4).any()
 
 
 def test_statistics_of_known_fields():
