@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from pyflowreg.core.numerics import PROFILES
-from pyflowreg.errors import InputError
+from pyflowreg.errors import ConfigError, InputError
 from pyflowreg.motion_correction.chunks import chunk_length
 from pyflowreg.motion_correction.frames import BinnedFrames, FrameRange
 
@@ -40,18 +40,21 @@ def binned(values, bin_size, buffer_size=400, numerics="standard", dtype="float6
         ("standard", 6, [1, 4]),
         ("standard", 7, [1, 4, 6]),
         ("standard", 8, [1, 4, 6.5]),
-        ("standard", 2, [0.5]),
         # The original: centres 1, 4, 7, ...; a last bin of one frame of three is not reached, one
         # of two is divided by three all the same.
         ("matlab", 6, [1, 4]),
         ("matlab", 7, [1, 4]),
         ("matlab", 8, [1, 4, 13 / 3]),
-        ("matlab", 3, [1]),
-        ("matlab", 2, [0.5]),
     ],
 )
 def test_bins_of_three(numerics, frames, expected):
     np.testing.assert_allclose(binned(range(frames), 3, numerics=numerics), expected)
+
+
+@pytest.mark.parametrize(("numerics", "frames"), [("standard", 3), ("matlab", 4)])
+def test_bins_that_leave_no_movie(numerics, frames):
+    with pytest.raises(ConfigError, match=f"bin_size: 3 leaves 1 of the {frames} frames of movie"):
+        binned(range(frames), 3, numerics=numerics)
 
 
 @pytest.mark.parametrize("numerics", ["standard", "matlab"])

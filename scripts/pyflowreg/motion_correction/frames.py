@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pyflowreg.core.numerics import Numerics, to_dtype
-from pyflowreg.errors import InputError
+from pyflowreg.errors import ConfigError, InputError
 from pyflowreg.io import Reader
 
 
@@ -56,6 +56,11 @@ class BinnedFrames:
         Groups per batch.
     switches : Numerics
         `drop_short_bin` decides about an incomplete last group.
+
+    Raises
+    ------
+    ConfigError
+        If fewer than two frames would be left.
     """
 
     def __init__(self, reader: Reader, bin_size: int, buffer_size: int, switches: Numerics) -> None:
@@ -67,6 +72,12 @@ class BinnedFrames:
             else None
         )
         count = n_frames if self._bins is None else len(self._bins)
+        if self._bins is not None and count < 2:
+            text = (
+                f"bin_size: {bin_size} leaves {count} of the {n_frames} frames of {reader.path}; "
+                "at least 2 are needed."
+            )
+            raise ConfigError([text])
         self.shape = (count, *reader.shape[1:])
         self.dtype = reader.dtype
 

@@ -23,6 +23,7 @@ ROBUST_PERCENT = (0.1, 99.9)
 not change the scale of a recording."""
 
 ROUNDING = 4 * float(np.finfo(np.float32).eps)
+"""Intensities that differ by less, relative to their size, count as equal."""
 
 
 def gaussian_kernel(sigma: float) -> NDArray[np.float64]:
