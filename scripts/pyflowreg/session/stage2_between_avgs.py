@@ -15,7 +15,7 @@ from pyflowreg.core.numerics import PROFILES
 from pyflowreg.core.parameters import FlowParameters
 from pyflowreg.core.warping import warp_frame
 from pyflowreg.errors import ConfigError, InputError
-from pyflowreg.motion_correction.preprocessing import gaussian
+from pyflowreg.motion_correction.preprocessing import ROUNDING, gaussian
 from pyflowreg.motion_correction.rigid import rigid_shift
 from pyflowreg.session.config import SessionConfig
 from pyflowreg.session.discovery import Recording, centre_index, discover_recordings
@@ -73,6 +73,7 @@ def compute_between_displacement(
     -------
     ndarray
         float64, shape (H, W, 2), pixels; backward map: centre(y, x) = recording(y + v, x + u).
+        Zero if one of the averages is constant.
 
     Raises
     ------
@@ -89,6 +90,9 @@ def compute_between_displacement(
                 "recordings of a session need the same height, width and channels."
             ]
         )
+    if not (_has_structure(fixed) and _has_structure(moving)):
+        logger.warning("A temporal average is constant; the displacement is set to zero.")
+        return np.zeros((*fixed.shape[:2], 2))
     weight = config.options_for().weight_for(fixed.shape[2])
     channel_weight = weight if weight.ndim == 1 else np.moveaxis(weight, 0, -1)
     shift = rigid_shift(
@@ -109,6 +113,11 @@ def compute_between_displacement(
         step = plan.displacements(warp_frame(source, field, target)[None])[0].astype(np.float64)
         field = step + warp_frame(field, step, field)
     return field
+
+
+def _has_structure(image: Images) -> bool:
+    """Whether an image (H, W, C) differs from a constant by more than rounding errors."""
+    return bool((np.ptp(image, axis=(0, 1)) > ROUNDING * np.abs(image).max(axis=(0, 1))).any())
 
 
 def _smoothing_steps(sigma: float) -> list[float]:
