@@ -125,3 +125,20 @@ def test_a_link_that_leads_nowhere_is_reported(tmp_path):
     (tmp_path / "b.tif").symlink_to(tmp_path / "unmounted" / "b.tif")
     (problem,) = problems_of(SessionConfig(root=tmp_path))
     assert "b.tif" in problem
+
+
+def test_recordings_too_small_for_the_optical_flow(tmp_path):
+    movie(tmp_path / "a.tif", (5, 7, 14))
+    (problem,) = problems_of(SessionConfig(root=tmp_path))
+    assert "7 x 14" in problem
+    assert "at least 8" in problem
+
+
+@pytest.mark.parametrize("numerics", ["standard", "matlab"])
+def test_bins_that_leave_no_movie(tmp_path, numerics):
+    movie(tmp_path / "long.tif", (30, 12, 14))
+    movie(tmp_path / "short.tif", (5, 12, 14))
+    options = {"bin_size": 10, "reference_frames": [0]}
+    config = SessionConfig(root=tmp_path, numerics=numerics, flow_options=options)
+    (problem,) = problems_of(config)
+    assert problem.startswith("short.tif: flow_options.bin_size: 10")

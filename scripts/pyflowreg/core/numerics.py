@@ -104,6 +104,10 @@ PROFILES = {
 }
 """`standard` is the default; `matlab` reproduces the original toolbox."""
 
+MIN_SIDE = 8
+"""Smallest height and width of a frame (pixels): the cubic kernel with its border rule and the
+5 x 5 median need this much at every level."""
+
 PRECISIONS: dict[str, type[np.floating[Any]]] = {"single": np.float32, "double": np.float64}
 
 

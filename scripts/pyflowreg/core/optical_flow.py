@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from pyflowreg.core.backend_registry import get_backend
-from pyflowreg.core.parameters import MIN_SIDE, FlowParameters
+from pyflowreg.core.numerics import MIN_SIDE
+from pyflowreg.core.parameters import FlowParameters
 
 
 def _frame(name: str, image: ArrayLike) -> NDArray[Any]:

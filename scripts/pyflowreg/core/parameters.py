@@ -14,10 +14,6 @@ from pyflowreg.core.motion_tensor import ALIASES
 from pyflowreg.core.numerics import PRECISIONS, PROFILES, Numerics
 from pyflowreg.errors import ConfigError
 
-MIN_SIDE = 8
-"""Smallest height and width of a frame (pixels): the cubic kernel with its border rule and the
-5 x 5 median need this much at every level."""
-
 
 def _refuse(name: str, value: object, rule: str) -> NoReturn:
     raise ConfigError([f"{name} is {value!r}; it must be {rule}."])

@@ -16,8 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pyflowreg.core.backend_registry import FlowPlan, get_backend
-from pyflowreg.core.numerics import to_dtype
-from pyflowreg.core.parameters import MIN_SIDE, FlowParameters
+from pyflowreg.core.numerics import MIN_SIDE, to_dtype
+from pyflowreg.core.parameters import FlowParameters
 from pyflowreg.core.warping import compute_batch_valid_masks, warp_frame, warp_sequence
 from pyflowreg.errors import ConfigError, InputError
 from pyflowreg.io import Reader

@@ -15,13 +15,15 @@ from pyflowreg.io import Reader
 
 
 @dataclass(frozen=True)
-class _Bin:
+class Bin:
+    """Frames [start, stop) of a recording whose sum over `divisor` is one binned frame."""
+
     start: int
     stop: int
     divisor: int
 
 
-def _bins(n_frames: int, size: int, buffer_size: int, drop_short: bool) -> list[_Bin]:
+def bins(n_frames: int, size: int, buffer_size: int, drop_short: bool) -> list[Bin]:
     """Cut a recording into bins; a batch never shares a bin with the next one."""
     result = []
     batch = size * buffer_size
@@ -37,7 +39,7 @@ def _bins(n_frames: int, size: int, buffer_size: int, drop_short: bool) -> list[
             starts = list(range(0, count, size))
             divisors = [min(size, count - start) for start in starts]
         result += [
-            _Bin(first + start, first + min(start + size, count), divisor)
+            Bin(first + start, first + min(start + size, count), divisor)
             for start, divisor in zip(starts, divisors, strict=True)
         ]
     return result
@@ -67,9 +69,7 @@ class BinnedFrames:
         self._reader = reader
         n_frames = reader.shape[0]
         self._bins = (
-            _bins(n_frames, bin_size, buffer_size, switches.drop_short_bin)
-            if bin_size > 1
-            else None
+            bins(n_frames, bin_size, buffer_size, switches.drop_short_bin) if bin_size > 1 else None
         )
         count = n_frames if self._bins is None else len(self._bins)
         if self._bins is not None and count < 2:

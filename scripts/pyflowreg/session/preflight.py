@@ -11,6 +11,7 @@ from typing import Any, TypedDict
 
 import numpy as np
 
+from pyflowreg.core.numerics import MIN_SIDE, PROFILES
 from pyflowreg.errors import BackendError, ConfigError, InputError
 from pyflowreg.motion_correction.options import OFOptions
 from pyflowreg.session.config import SessionConfig
@@ -275,17 +276,32 @@ def _option_problems(
                 f"flow_options.{name}: is {array[0]} x {array[1]} pixels, the recordings are "
                 f"{size[0]} x {size[1]}."
             )
-    if options.numerics == "matlab" and options.reference_is_frames:
-        for recording in recordings:
-            if recording.name in infos:
-                frames = infos[recording.name]["frames"] // options.bin_size
-                problems += _reference_problems(options, recording, frames)
+    if min(size) < MIN_SIDE:
+        problems.append(
+            f"the recordings are {size[0]} x {size[1]} pixels; the optical flow needs at least "
+            f"{MIN_SIDE} in height and width."
+        )
+    for recording in recordings:
+        if recording.name in infos:
+            frames = infos[recording.name]["frames"]
+            problems += _length_problems(options, recording, frames)
     return problems
 
 
-def _reference_problems(options: OFOptions, recording: Recording, frames: int) -> list[str]:
-    try:
-        options.reference_indices(frames)
-    except ConfigError as error:
-        return [f"{recording.path.name}: flow_options.{text}" for text in error.problems]
+def _length_problems(options: OFOptions, recording: Recording, frames: int) -> list[str]:
+    """Return options that a recording of so many frames is too short for."""
+    from pyflowreg.motion_correction.frames import bins
+
+    drop_short = PROFILES[options.numerics].drop_short_bin
+    frames = len(bins(frames, options.bin_size, options.buffer_size, drop_short))
+    if frames < 2:
+        return [
+            f"{recording.path.name}: flow_options.bin_size: {options.bin_size} leaves fewer than 2 "
+            "frames of the recording; choose a smaller one."
+        ]
+    if options.numerics == "matlab" and options.reference_is_frames:
+        try:
+            options.reference_indices(frames)
+        except ConfigError as error:
+            return [f"{recording.path.name}: flow_options.{text}" for text in error.problems]
     return []
