@@ -93,3 +93,14 @@ def test_anisotropic_smoothness():
         for alpha in ((0.5, 50), (50, 0.5))
     ]
     assert spread[0] > spread[1]
+
+
+@pytest.mark.parametrize("numerics", ["standard", "matlab"])
+@pytest.mark.parametrize("mask", ["disc", "half-plane"])
+def test_a_sharp_weight_map(numerics, mask):
+    y, x = np.mgrid[:48, :64]
+    kept = x < 30 if mask == "half-plane" else np.hypot(y - 24, x - 32) < 14
+    fixed, moving = seen(48, 64), seen(48, 64, -1, 0.5)
+    w = get_displacement(fixed, moving, weight=kept * 1.0, alpha=0.2, a_smooth=1, numerics=numerics)
+    assert np.abs(w).max() < 10
+    assert np.abs(np.median(w[kept], axis=0) - (1, -0.5)).max() < 0.2

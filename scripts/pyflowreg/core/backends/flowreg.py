@@ -91,7 +91,8 @@ class FlowregPlan:
         if weight.shape[1:] == (1, 1):
             weight = np.broadcast_to(weight, (channels, *size)).astype(dtype)
         else:
-            weight = _resize_planes(weight, *size, dtype)
+            # The cubic kernel overshoots at a sharp edge, and a negative weight has no minimum.
+            weight = np.maximum(_resize_planes(weight, *size, dtype), 0)
         alpha_x, alpha_y = (alpha * level.alpha_scale for alpha in parameters.alpha)
         return _PlanLevel(
             level,
