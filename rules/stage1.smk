@@ -1,11 +1,17 @@
 # Stage 1: motion correction within each recording.
+#
+# The settings of a stage stand in the name of its record, which the library writes, whether it is
+# called from here, the command line or Python, and withdraws before it replaces results. So it is
+# a missing output that makes a stage run again after a change of settings, not `params`, which
+# know only what Snakemake did itself. Nor is there a `benchmark`, whose age Snakemake takes for that
+# of a result; time and memory are in the log of each job.
 
 
 rule inspect_recording:
     input:
         recording=PLAN.source,
     output:
-        header=PLAN.per_recording(lambda files: files.folder / "inspect.json"),
+        header=PLAN.per_recording(lambda files: files.header),
     log:
         "<logs>/inspect_recording/{recording}.log",
     localrule: True
@@ -32,10 +38,9 @@ rule stage1_compensate:
         statistics=PLAN.per_recording(lambda files: files.statistics),
         reference_frame=PLAN.per_recording(lambda files: files.reference_frame),
         status=PLAN.per_recording(lambda files: files.status),
+        record=PLAN.stage1_record,
     log:
         "<logs>/stage1_compensate/{recording}.log",
-    benchmark:
-        "<benchmarks>/stage1_compensate/{recording}.tsv"
     conda:
         "../envs/cpu.yaml"
     threads: PLAN.threads(workflow.resource_settings.cores)
@@ -43,7 +48,5 @@ rule stage1_compensate:
         mem_mb=stage1_mem_mb,
         runtime=stage1_runtime,
         disk_mb=stage1_disk_mb,
-    params:
-        **PLAN.settings(1),
     script:
         "../scripts/stage1_compensate.py"

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 STAGE3 = {"stage3_valid_mask": 1, "stage3_align": 3}
-STAGE2 = {"stage2_settings": 1, "stage2_between_avgs": 1, **STAGE3}
+STAGE2 = {"stage2_between_avgs": 1, **STAGE3}
 STAGE1 = {"stage1_compensate": 3, "stage2_between_avgs": 1, **STAGE3}
 ONE_ADDED = {
     "inspect_recording": 1,
@@ -59,6 +59,10 @@ def test_an_added_recording_redoes_no_other(finished: Any) -> None:
     assert after.pop("aligned_recording_10.tif")
     assert after == before
     assert "Nothing to be done" in finished.dry_run().text
+    # Nor does the command, although stage 2 wrote every field again.
+    before = aligned_times(finished)
+    assert finished.cli().status == 0
+    assert aligned_times(finished) == before
 
 
 def test_a_changed_recording_redoes_itself(finished: Any) -> None:

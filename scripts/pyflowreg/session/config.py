@@ -285,7 +285,7 @@ class SessionConfig(Settings):
         Returns
         -------
         dict
-            For `params:` of a rule and for status.json. Folders, `n_workers`, `resume` and the
+            For records and fingerprints. Folders, `n_workers`, `resume` and the
             like are left out, and defaults are filled in.
         """
         from pyflowreg.session.flow_options import plain_options

@@ -19,6 +19,7 @@ TEMPORAL_AVERAGE = "temporal_average.npy"
 STATISTICS = "statistics.npz"
 REFERENCE_FRAME = "reference_frame.npy"
 STATUS = "status.json"
+HEADER = "inspect.json"
 DISPLACEMENTS = "w.h5"
 W_TO_REFERENCE = "w_to_reference.npz"
 FINAL_MASK = "final_valid_idx"
@@ -85,6 +86,19 @@ class RecordingPaths:
     def status(self) -> Path:
         """What was done with which settings."""
         return self.folder / STATUS
+
+    @property
+    def header(self) -> Path:
+        """Size and type of the recording, from which Snakemake's jobs reserve memory and time."""
+        return self.folder / HEADER
+
+    def stage1_record(self, digest: str) -> Path:
+        """Settings of stage 1, there while its results are complete; see `records`."""
+        return self.folder / f"stage1_{digest}.json"
+
+    def video_record(self, digest: str) -> Path:
+        """The same for the aligned video, one for each format."""
+        return self.folder / f"stage3_{self.aligned.suffix[1:]}_{digest}.json"
 
     @property
     def displacements(self) -> Path:
@@ -157,6 +171,14 @@ class SessionPaths:
     def status(self) -> Path:
         """What stage 3 did with which settings."""
         return self.final_results / STATUS
+
+    def stage2_record(self, digest: str) -> Path:
+        """Settings of stage 2, there while its fields are complete; see `records`."""
+        return self.output_root / f"stage2_{digest}.json"
+
+    def mask_record(self, digest: str) -> Path:
+        """The same for the final mask."""
+        return self.final_results / f"stage3_{digest}.json"
 
 
 def session_paths(config: SessionConfig) -> SessionPaths:

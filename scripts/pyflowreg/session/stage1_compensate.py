@@ -12,14 +12,15 @@ from numpy.typing import NDArray
 
 from pyflowreg.errors import InputError
 from pyflowreg.io import open_reader
-from pyflowreg.io.atomic import atomic_save_npy, atomic_save_npz
+from pyflowreg.io.atomic import atomic_save_npy, atomic_save_npz, atomic_write_json
 from pyflowreg.io.fields import mask_shape
 from pyflowreg.motion_correction.compensate import available_threads, correct_recording
 from pyflowreg.motion_correction.statistics import RunningMean
 from pyflowreg.session.config import SessionConfig, get_array_task_id
 from pyflowreg.session.discovery import Recording, recording_of_task
 from pyflowreg.session.outputs import RecordingPaths, find_compensated, find_idx, recording_paths
-from pyflowreg.session.preflight import preflight
+from pyflowreg.session.preflight import inspect_recording, preflight
+from pyflowreg.session.records import stage1_record
 from pyflowreg.session.status import digest, file_identity, read_status, write_status
 
 __all__ = [
@@ -118,16 +119,23 @@ def compensate_session_recording(
         If the recording or the settings cannot be used.
     """
     paths = recording_paths(config, recording.name)
+    record = stage1_record(config, recording.name)
     if config.resume and is_complete(config, recording):
         logger.info("%s is already corrected with these settings.", recording.name)
+        if not record.path.is_file():
+            record.write()
         return paths.folder
     # Nothing may call itself finished while its files are being replaced.
     paths.status.unlink(missing_ok=True)
+    record.withdraw()
+    # Before the results, because Snakemake takes it for their input.
+    atomic_write_json(paths.header, inspect_recording(recording.path, config.input_options))
     fingerprint = _fingerprint(config, recording)
     options = config.options_for(recording.path, paths.folder)
     result = correct_recording(options, threads=threads or threads_of(config))
     atomic_save_npy(paths.temporal_average, result.temporal_average)
     write_status(paths.status, "stage1", fingerprint=fingerprint, frames=result.n_frames)
+    record.write()
     return paths.folder
 
 

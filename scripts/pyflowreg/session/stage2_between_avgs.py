@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from pyflowreg.motion_correction.rigid import rigid_shift
 from pyflowreg.session.config import SessionConfig
 from pyflowreg.session.discovery import Recording, centre_index, discover_recordings
 from pyflowreg.session.outputs import RecordingPaths, recording_paths
+from pyflowreg.session.records import is_younger, stage2_record
 from pyflowreg.session.stage1_compensate import atomic_save_npz, temporal_average
 from pyflowreg.session.status import array_digest, digest
 
@@ -146,7 +148,8 @@ def read_field(path: Path) -> NDArray[np.float64] | None:
         return None
 
 
-def _saved_fingerprint(path: Path) -> str | None:
+def saved_fingerprint(path: Path) -> str | None:
+    """Fingerprint in a `w_to_reference.npz`; None without one, as in other programs' files."""
     try:
         with np.load(path, allow_pickle=False) as data:
             return str(data["fingerprint"])
@@ -173,12 +176,32 @@ def _load_averages(config: SessionConfig, recordings: list[Recording]) -> list[I
     return averages
 
 
+def field_fingerprint(config: SessionConfig, fixed: Images, moving: Images, is_centre: bool) -> str:
+    """Fingerprint of what a field is made from.
+
+    Parameters
+    ----------
+    config : SessionConfig
+        The session.
+    fixed, moving : ndarray
+        Temporal averages of the centre and of the recording, float64, (H, W, C).
+    is_centre : bool
+        Whether the recording is the centre.
+
+    Returns
+    -------
+    str
+        What `saved_fingerprint` returns for the field that stage 2 finds.
+    """
+    settings = {**config.settings_of_stage(2), "center": is_centre}
+    return digest(settings, array_digest(fixed), array_digest(moving))
+
+
 def _field_of(
     config: SessionConfig, paths: RecordingPaths, fixed: Images, moving: Images, is_centre: bool
 ) -> NDArray[np.float64]:
-    settings = {**config.settings_of_stage(2), "center": is_centre}
-    fingerprint = digest(settings, array_digest(fixed), array_digest(moving))
-    if config.resume and _saved_fingerprint(paths.w_to_reference) == fingerprint:
+    fingerprint = field_fingerprint(config, fixed, moving, is_centre)
+    if config.resume and saved_fingerprint(paths.w_to_reference) == fingerprint:
         saved = read_field(paths.w_to_reference)
         if saved is not None and saved.shape == (*fixed.shape[:2], 2):
             logger.info("%s: the displacement exists with these settings.", paths.name)
@@ -222,14 +245,17 @@ def run_stage2(config: SessionConfig) -> tuple[int, Path, list[NDArray[np.float6
     recordings = discover_recordings(config)
     centre = centre_index(config, recordings)
     averages = _load_averages(config, recordings)
+    files = [recording_paths(config, recording.name) for recording in recordings]
+    record = stage2_record(config, recordings[centre].name)
+    record.withdraw()
     fields = [
-        _field_of(
-            config,
-            recording_paths(config, recording.name),
-            averages[centre],
-            average,
-            position == centre,
-        )
-        for position, (recording, average) in enumerate(zip(recordings, averages, strict=True))
+        _field_of(config, paths, averages[centre], average, position == centre)
+        for position, (paths, average) in enumerate(zip(files, averages, strict=True))
     ]
+    # A field that was kept may be older than an average that changed, which then was not its own,
+    # or came out the same. Its time says that it was compared with all of them.
+    for paths in files:
+        if not is_younger(paths.w_to_reference, [entry.temporal_average for entry in files]):
+            os.utime(paths.w_to_reference)
+    record.write()
     return centre, recordings[centre].path, fields

@@ -10,17 +10,15 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from skimage.io import imsave
 
 from pyflowreg.core.warping import align_sequence, imregister_binary
 from pyflowreg.errors import ConfigError, InputError
 from pyflowreg.io import open_reader, open_writer
-from pyflowreg.io.atomic import atomic_path, atomic_save_npz
 from pyflowreg.io.fields import iter_masks
-from pyflowreg.io.mat import cell, save_mat
 from pyflowreg.motion_correction.progress import Progress
 from pyflowreg.session.config import SessionConfig
 from pyflowreg.session.discovery import Recording, centre_index, discover_recordings
+from pyflowreg.session.final_files import save_bundle, save_png
 from pyflowreg.session.outputs import (
     RecordingPaths,
     find_compensated,
@@ -28,8 +26,13 @@ from pyflowreg.session.outputs import (
     recording_paths,
     session_paths,
 )
+from pyflowreg.session.records import Record, is_younger, mask_record, video_record
 from pyflowreg.session.stage1_compensate import temporal_average, threads_of
-from pyflowreg.session.stage2_between_avgs import read_field
+from pyflowreg.session.stage2_between_avgs import (
+    field_fingerprint,
+    read_field,
+    saved_fingerprint,
+)
 from pyflowreg.session.status import digest, write_status
 
 logger = logging.getLogger(__name__)
@@ -73,44 +76,6 @@ def valid_throughout(path: Path) -> Mask:
     return result
 
 
-def _save_png(path: Path, mask: Mask) -> None:
-    with atomic_path(path) as temporary:
-        imsave(temporary, mask.astype(np.uint8) * 255, check_contrast=False)
-
-
-def _save_bundle(
-    config: SessionConfig, recordings: Sequence[Recording], centre: int, arrays: dict[str, Any]
-) -> None:
-    """Write final_valid_idx.npz and .mat: the same content, indices and cells as each expects."""
-    paths = session_paths(config)
-    files = [paths.recording(recording.name) for recording in recordings]
-    compensated = [str(find_compensated(entry.folder) or entry.compensated) for entry in files]
-    names = [recording.name for recording in recordings]
-    atomic_save_npz(
-        paths.final_npz,
-        **arrays,
-        compensated_h5_paths=np.array(compensated),
-        middle_idx=np.int64(centre),
-        recording_names=np.array(names),
-    )
-    mat: dict[str, Any] = {
-        "final_valid": arrays["final_valid"],
-        "reference_average": arrays["reference_average"],
-        "middle_idx": float(centre + 1),
-    }
-    for key in (
-        "aligned_valid_masks",
-        "per_seq_valid_masks",
-        "displacement_fields_u",
-        "displacement_fields_v",
-        "temporal_averages",
-    ):
-        mat[key] = cell(list(arrays[key]))
-    mat["compensated_h5_paths"] = cell(compensated)
-    mat["recording_names"] = cell(names)
-    save_mat(paths.final_mat, mat)
-
-
 def compute_final_mask(
     config: SessionConfig,
     middle_idx: int | None = None,
@@ -142,7 +107,10 @@ def compute_final_mask(
     recordings = discover_recordings(config)
     centre = centre_index(config, recordings) if middle_idx is None else middle_idx
     files = [recording_paths(config, recording.name) for recording in recordings]
+    names = [recording.name for recording in recordings]
     fields = _given_or_saved(files, displacement_fields)
+    record = mask_record(config, names[centre], names)
+    record.withdraw()
     averages = [temporal_average(entry) for entry in files]
     own, aligned = [], []
     for entry, field in zip(files, fields, strict=True):
@@ -155,8 +123,8 @@ def compute_final_mask(
             )
         own.append(valid)
         aligned.append(imregister_binary(valid, field[..., 0], field[..., 1]))
-        _save_png(entry.valid_png, own[-1])
-        _save_png(entry.aligned_valid_png, aligned[-1])
+        save_png(entry.valid_png, own[-1])
+        save_png(entry.aligned_valid_png, aligned[-1])
     final: Mask = np.logical_and.reduce(aligned)
     arrays = {
         "final_valid": final,
@@ -167,19 +135,26 @@ def compute_final_mask(
         "temporal_averages": np.stack(averages),
         "reference_average": averages[centre],
     }
-    _save_bundle(config, recordings, centre, arrays)
+    save_bundle(config, recordings, centre, arrays)
     paths = session_paths(config)
-    _save_png(paths.final_png, final)
+    save_png(paths.final_png, final)
     if not final.any():
         logger.warning("No pixel is valid in all recordings; look at the aligned masks.")
     settings = [config.settings_of_stage(stage) for stage in (1, 2)]
     write_status(
         paths.status,
         "stage3",
-        fingerprint=digest(settings, [recording.name for recording in recordings]),
+        fingerprint=digest(settings, names),
         valid_pixels=int(final.sum()),
     )
+    if displacement_fields is None or all(map(_is_saved, files, fields)):
+        record.write()
     return final
+
+
+def _is_saved(paths: RecordingPaths, field: Field) -> bool:
+    saved = read_field(paths.w_to_reference)
+    return saved is not None and np.array_equal(field, saved)
 
 
 def _given_or_saved(files: Sequence[RecordingPaths], given: Sequence[Field] | None) -> list[Field]:
@@ -269,16 +244,32 @@ def align_sequence_video(
     return output
 
 
-def _is_current(paths: RecordingPaths, compensated: Path, reference: Path) -> bool:
-    """Whether the aligned video is younger than all it is made from, and complete."""
+def _follows(
+    config: SessionConfig, paths: RecordingPaths, middle: RecordingPaths, fixed: NDArray[Any]
+) -> bool | None:
+    """Whether the saved field is stage 2's for these averages and settings; None: not its own."""
+    saved = saved_fingerprint(paths.w_to_reference)
+    if saved is None:
+        return None
+    is_centre = paths.name == middle.name
+    return saved == field_fingerprint(config, fixed, temporal_average(paths), is_centre)
+
+
+def _is_current(
+    paths: RecordingPaths, sources: Sequence[Path], record: Record, follows: bool | None
+) -> bool:
+    """Whether the aligned video is younger than all it is made from, and complete.
+
+    The age of a field that follows from the sources says nothing: it may have been made again.
+    """
+    if follows and not record.path.is_file():
+        return False
+    if not is_younger(paths.aligned, sources if follows else [*sources, paths.w_to_reference]):
+        return False
     try:
-        made = paths.aligned.stat().st_mtime_ns
-        sources = (compensated, paths.w_to_reference, reference)
-        if any(source.stat().st_mtime_ns > made for source in sources):
-            return False
-        with open_reader(paths.aligned) as video, open_reader(compensated) as frames:
+        with open_reader(paths.aligned) as video, open_reader(sources[0]) as frames:
             return bool(video.shape == frames.shape and video.dtype == frames.dtype)
-    except (FileNotFoundError, InputError):
+    except InputError:
         return False
 
 
@@ -321,13 +312,13 @@ def align_recording(
     paths, middle = (recording_paths(config, entry.name) for entry in (recording, centre))
     compensated = _required(find_compensated(paths.folder), paths, "corrected frames")
     reference = temporal_average(middle)
-    if (
-        config.resume
-        and displacement is None
-        and _is_current(paths, compensated, middle.temporal_average)
-    ):
+    record = video_record(config, recording.name, centre.name)
+    follows = _follows(config, paths, middle, reference)
+    sources = [compensated, middle.temporal_average]
+    if config.resume and displacement is None and _is_current(paths, sources, record, follows):
         logger.info("%s is already aligned.", recording.name)
         return paths.aligned
+    record.withdraw()
     video = align_sequence_video(
         compensated,
         paths.aligned,
@@ -341,6 +332,13 @@ def align_recording(
         # Older than its sources: it is not what the saved field gives, and made again with that.
         made = compensated.stat().st_mtime_ns - 1
         os.utime(video, ns=(made, made))
+    elif follows is False:
+        logger.warning(
+            "%s was found with other settings or averages; run stage 2, then stage 3 again.",
+            paths.w_to_reference,
+        )
+    else:
+        record.write()
     return video
 
 

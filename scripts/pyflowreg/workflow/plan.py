@@ -7,13 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
-from pyflowreg import NUMERICS_REVISION
 from pyflowreg.errors import ConfigError
 from pyflowreg.motion_correction.options import OFOptions
+from pyflowreg.session import records
 from pyflowreg.session.config import SessionConfig
 from pyflowreg.session.discovery import Recording, centre_index, discover_recordings
 from pyflowreg.session.outputs import RecordingPaths, SessionPaths, session_paths
@@ -21,6 +21,10 @@ from pyflowreg.workflow import braces
 
 DEFAULT_CLUSTER_THREADS = 8
 WILDCARD = "{recording}"
+
+
+def _beside(name: str, files: RecordingPaths) -> Path:
+    return files.folder / name
 
 
 @dataclass(frozen=True)
@@ -163,42 +167,40 @@ class Plan:
     def results(self) -> list[str]:
         """Files a user waits for; one that is missing is made, unlike one in between."""
         fields = self.of_all(lambda files: files.displacements) if self.save_w else []
+        names = [Path(pattern).name for pattern in (self.stage1_record, self.video_record)]
         return [
+            *(path for name in names for path in self.of_all(partial(_beside, name))),
+            self.stage2_record,
+            self.mask_record,
             str(self.paths.final_npz),
             *self.of_all(lambda files: files.w_to_reference),
             *self.of_all(lambda files: files.aligned),
             *fields,
         ]
 
-    def settings(self, *stages: int) -> dict[str, Any]:
-        """Return the parameters of a rule: the settings it uses, and the revision of the numbers.
+    @cached_property
+    def stage1_record(self) -> str:
+        """Pattern of the record of stage 1."""
+        return str(records.stage1_record(self.config, WILDCARD).path)
 
-        Parameters
-        ----------
-        *stages : int
-            Stages whose settings decide what the rule writes. Formats are left out: they
-            show in the names of the files.
+    @cached_property
+    def stage2_record(self) -> str:
+        """Record of stage 2."""
+        return str(records.stage2_record(self.config, self.center.name).path)
 
-        Returns
-        -------
-        dict
-            Plain values only, so that Snakemake can compare them with those of an earlier run.
-        """
-        values: dict[str, Any] = {"numerics_revision": NUMERICS_REVISION}
-        for stage in stages:
-            values |= self.config.settings_of_stage(stage)
-        if "center" in values:
-            values["center"] = self.center.name
-        values.pop("align_output_format", None)
-        return values
+    @cached_property
+    def mask_record(self) -> str:
+        """Record of the final mask."""
+        names = [recording.name for recording in self.recordings]
+        return str(records.mask_record(self.config, self.center.name, names).path)
 
-    @property
-    def stage2_settings(self) -> Path:
-        """File that is younger than a video exactly if stage 2 changed its settings since."""
-        return self.paths.output_root / "stage2_settings.json"
+    @cached_property
+    def video_record(self) -> str:
+        """Pattern of the record of the aligned videos."""
+        return str(records.video_record(self.config, WILDCARD, self.center.name).path)
 
     def video_is_current(self, files: RecordingPaths) -> bool:
-        """Return whether an aligned video is newer than everything that decides its content.
+        """Return whether an aligned video was made with the current settings, after its sources.
 
         Parameters
         ----------
@@ -211,17 +213,9 @@ class Plan:
             The field itself is not looked at: it follows from the two averages and the settings.
         """
         center = self.paths.recording(self.center.name)
-        sources = (
-            files.compensated,
-            files.temporal_average,
-            center.temporal_average,
-            self.stage2_settings,
-        )
-        try:
-            made = files.aligned.stat().st_mtime_ns
-            return all(source.stat().st_mtime_ns <= made for source in sources)
-        except FileNotFoundError:
-            return False
+        sources = (files.compensated, files.temporal_average, center.temporal_average)
+        record = files.folder / Path(self.video_record).name
+        return record.is_file() and records.is_younger(files.aligned, sources)
 
     def threads(self, cores: int | None) -> int:
         """Return the threads of one recording's motion correction.

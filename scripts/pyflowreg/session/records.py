@@ -1,0 +1,98 @@
+"""Records: which settings the results that are there were made with, told by a file's name.
+
+A stage withdraws its records before it replaces results and writes its own when they are complete.
+Snakemake counts records among the outputs, so results made with other settings, by whichever
+door, lack one and are made again, and those made with the current settings are taken as they are.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pyflowreg import NUMERICS_REVISION
+from pyflowreg.io.atomic import atomic_write_json
+from pyflowreg.session.config import SessionConfig
+from pyflowreg.session.outputs import recording_paths, session_paths
+from pyflowreg.session.status import digest
+
+DIGITS = 12
+
+
+@dataclass(frozen=True)
+class Record:
+    """The record of one result.
+
+    Parameters
+    ----------
+    path : Path
+        Its name ends in a digest of the settings.
+    settings : dict
+        What the digest stands for; its content.
+    """
+
+    path: Path
+    settings: dict[str, Any]
+
+    def withdraw(self) -> None:
+        """Remove this record, and those of the same result with other settings."""
+        family = self.path.stem[:-DIGITS] + "?" * DIGITS + self.path.suffix
+        for path in self.path.parent.glob(family):
+            path.unlink(missing_ok=True)
+
+    def write(self) -> None:
+        """State that the result is complete."""
+        atomic_write_json(self.path, json.loads(json.dumps(self.settings, default=str)))
+
+
+def _settings(config: SessionConfig, stage: int, **entries: Any) -> tuple[dict[str, Any], str]:
+    settings = {
+        "numerics_revision": NUMERICS_REVISION,
+        **config.settings_of_stage(stage),
+        **entries,
+    }
+    return settings, digest(settings)[:DIGITS]
+
+
+def stage1_record(config: SessionConfig, name: str) -> Record:
+    """Record of stage 1 of the recording `name`."""
+    settings, key = _settings(config, 1)
+    return Record(recording_paths(config, name).stage1_record(key), settings)
+
+
+def stage2_record(config: SessionConfig, centre: str) -> Record:
+    """Record of the fields of all recordings to the one called `centre`."""
+    settings, key = _settings(config, 2, center=centre)
+    return Record(session_paths(config).stage2_record(key), settings)
+
+
+def mask_record(config: SessionConfig, centre: str, names: Sequence[str]) -> Record:
+    """Record of the mask of the recordings `names`; the format of videos is no part of it."""
+    settings, key = _settings(config, 2, center=centre, recordings=list(names))
+    return Record(session_paths(config).mask_record(key), settings)
+
+
+def video_record(config: SessionConfig, name: str, centre: str) -> Record:
+    """Record of the aligned video of the recording `name`."""
+    settings, key = _settings(config, 2, center=centre)
+    return Record(recording_paths(config, name).video_record(key), settings)
+
+
+def is_younger(path: Path, sources: Iterable[Path]) -> bool:
+    """Return whether `path` and all sources are there, and none of them is newer than it.
+
+    Parameters
+    ----------
+    path : Path
+        A result.
+    sources : iterable of Path
+        What it was made from.
+    """
+    try:
+        made = path.stat().st_mtime_ns
+        return all(source.stat().st_mtime_ns <= made for source in sources)
+    except FileNotFoundError:
+        return False
