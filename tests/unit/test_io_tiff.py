@@ -109,6 +109,58 @@ def test_frames_appended_one_by_one(tmp_path, movie):
     assert_reads(path, movie[..., None])
 
 
+@pytest.mark.parametrize("save", [{}, {"bigtiff": True}, {"compression": "zlib"}], ids=str)
+def test_thousands_of_pages_appended_one_by_one_open_in_linear_time(tmp_path, monkeypatch, save):
+    movie = np.arange(2000 * 4 * 5).reshape(2000, 4, 5).astype(np.uint16)
+    path = tmp_path / "movie.tif"
+    with tifffile.TiffWriter(path, bigtiff=save.pop("bigtiff", False)) as tif:
+        for frame in movie:
+            tif.write(frame, **save)
+    full_headers = []
+    parse = tifffile.TiffPage.__init__
+
+    def counted(page, *args, **kwargs):
+        full_headers.append(page)
+        parse(page, *args, **kwargs)
+
+    def series(_):
+        pytest.fail("a series of every page takes the square of their number")
+
+    monkeypatch.setattr(tifffile.TiffPage, "__init__", counted)
+    monkeypatch.setattr(tifffile.TiffFile, "series", property(series))
+    assert_reads(path, movie[..., None])
+    assert len(full_headers) < 10
+
+
+@pytest.mark.parametrize("shared", [{}, {"metadata": None}], ids=str)
+def test_appended_pages_may_differ_in_compression(tmp_path, movie, shared):
+    path = tmp_path / "movie.tif"
+    with tifffile.TiffWriter(path) as tif:
+        for k, frame in enumerate(movie):
+            tif.write(frame, compression="zlib" if k % 2 else None, **shared)
+    assert_reads(path, movie[..., None])
+
+
+@pytest.mark.parametrize("other", ["height", "type"])
+def test_an_appended_page_of_another_kind_is_named(tmp_path, movie, other):
+    path = tmp_path / "movie.tif"
+    with tifffile.TiffWriter(path) as tif:
+        for k, frame in enumerate(movie):
+            odd = frame[:7] if other == "height" else frame.astype(np.int16)
+            tif.write(odd if k == 4 else frame)
+    with pytest.raises(InputError, match=r"page 4 is .*page 0 is 10 x 12 uint16"):
+        open_reader(path)
+
+
+def test_stacks_appended_to_one_file_follow_each_other(tmp_path, movie):
+    path = tmp_path / "movie.tif"
+    with tifffile.TiffWriter(path) as tif:
+        tif.write(movie[0])
+        tif.write(movie[1:3], photometric="minisblack")
+        tif.write(movie[3:], photometric="minisblack")
+    assert_reads(path, movie[..., None])
+
+
 def test_z_axis_without_time_is_time_and_said_in_the_log(tmp_path, movie, caplog):
     path = tmp_path / "stack.tif"
     tifffile.imwrite(path, movie, imagej=True, metadata={"axes": "ZYX"})

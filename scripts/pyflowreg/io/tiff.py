@@ -27,7 +27,7 @@ from pyflowreg.errors import InputError
 from pyflowreg.io import scanimage
 from pyflowreg.io.axes import canonical_shape, guess_axes, to_canonical, user_axes
 from pyflowreg.io.base import BaseReader, Frames, InputOptions, Shape4, check_dtype, show_shape
-from pyflowreg.io.tiff_pages import first_missing_page
+from pyflowreg.io.tiff_pages import doubtful_pages, first_missing_page
 from pyflowreg.io.writing import BaseWriter
 
 logger = logging.getLogger(__name__)
@@ -47,6 +47,8 @@ DAMAGE = (
     struct.error,
     zlib.error,
 )
+# The shape that tifffile notes in the description of the first page of a series.
+_OWN_SHAPE = re.compile(r'"shape": *(\[[0-9, ]+\])')
 
 
 class _Demote(logging.Filter):
@@ -169,8 +171,9 @@ class TiffReader(BaseReader):
         missing = first_missing_page(self.path)
         if missing is None:
             return
-        page, layout = self._tif.pages.first, self._tif.shaped_metadata
-        if missing == 1 and layout and page.is_final:
+        page = self._tif.pages.first
+        layout = self._tif.shaped_metadata if missing == 1 and page.is_final else None
+        if layout:
             # The page headers stood behind the values, which tell in which frame the file ends.
             declared = math.prod(layout[0]["shape"]) // math.prod(page.shape)
             whole = (self._size - page.dataoffsets[0]) // page.nbytes
@@ -183,22 +186,48 @@ class TiffReader(BaseReader):
     def _choose_series(self) -> tuple[Any, str, tuple[int, ...], Any, int | None]:
         """Pages, axes, shape, dtype and offset (None if not contiguous) of the movie."""
         tif = self._tif
-        series = tif.series
-        self._check_own_pages(series)
-        if len(series) == 1:
-            one = series[0]
-            return one.pages, one.axes, tuple(one.shape), one.dtype, one.dataoffset
+        if not self._is_page_per_series():
+            series = tif.series
+            self._check_own_pages(series)
+            if len(series) == 1:
+                one = series[0]
+                return one.pages, one.axes, tuple(one.shape), one.dtype, one.dataoffset
         # Frames that were appended one by one, or several images of different size.
+        first, pages = tif.pages.first, tif.pages
+        self._check_same_layout()
+        return pages, "I" + first.axes, (len(pages), *first.shape), first.dtype, None
+
+    def _is_page_per_series(self) -> bool:
+        """Whether tifffile wrote each page as an image of its own.
+
+        It would make a series of every page, keep them all, and take the square of their number.
+        """
+        tif = self._tif
+        if not tif.is_shaped or tif.is_ome or tif.is_imagej or tif.is_scanimage:
+            return False
         first = tif.pages.first
-        for index, page in enumerate(tif.pages):
+        # Not `shaped_metadata`, which asks for the series.
+        described = _OWN_SHAPE.search(first.shaped_description)
+        if not described or math.prod(json.loads(described[1])) != math.prod(first.shape):
+            return False
+        second = tif.pages.get(1, aspage=True) if tif.pages.is_multipage else None
+        return second is not None and second.is_shaped
+
+    def _check_same_layout(self) -> None:
+        """Refuse pages of differing shape or type; read them all by the first page's header."""
+        pages, first = self._tif.pages, self._tif.pages.first
+        alike = True
+        for index in doubtful_pages(self.path, len(pages)):
+            page = pages.get(index, aspage=True)
             if page.shape != first.shape or page.dtype != first.dtype:
                 raise InputError(
                     f"{self.path}: page {index} is {show_shape(page.shape)} {page.dtype}, page 0 "
                     f"is {show_shape(first.shape)} {first.dtype} (counted from 0). All frames of "
                     "a recording need the same shape and type"
                 )
-        pages = list(tif.pages)
-        return pages, "I" + first.axes, (len(pages), *first.shape), first.dtype, None
+            alike = alike and page.hash == first.hash
+        pages.set_keyframe(0)
+        pages.useframes = alike
 
     def _check_own_pages(self, series: list[Any]) -> None:
         """Refuse a file that is one of several of a multi-file OME-TIFF."""

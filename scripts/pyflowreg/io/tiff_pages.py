@@ -1,11 +1,65 @@
-"""The chain of page headers of a TIFF file, followed without reading tags or values."""
+"""The chain of page headers of a TIFF file, followed without reading values."""
 
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterator
 from pathlib import Path
 
 from pyflowreg.errors import InputError
+
+# Tags that decide how the values of a page are understood: size, type, compression, samples,
+# strips, tiles, predictor; not where they are.
+_LAYOUT = frozenset(
+    (256, 257, 258, 259, 262, 266, 277, 278, 284, 317, 322, 323, 338, 339, 347, 32997, 32998)
+)
+
+
+def _page_tags(path: Path) -> Iterator[dict[int, bytes] | None]:
+    """Yield the tag entries of each page as stored, by code; None for a header not in the file.
+
+    Classic TIFF files beyond 4 GB are not followed: they come from old acquisition software whose
+    offsets cannot be trusted, and from ImageJ, which writes a single page header.
+    """
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        head = file.read(16)
+        order = "<" if head[:2] == b"II" else ">"
+        big = struct.unpack(f"{order}H", head[2:4])[0] == 43
+        if not big and size >= 2**32:
+            return
+        offset_format, count_format = (
+            (f"{order}Q", f"{order}Q") if big else (f"{order}I", f"{order}H")
+        )
+        offset_size, count_size, tag_size = (8, 8, 20) if big else (4, 2, 12)
+        link = head[8:16] if big else head[4:8]
+        seen: set[int] = set()
+        while True:
+            if len(link) < offset_size:
+                yield None
+                return
+            offset = struct.unpack(offset_format, link)[0]
+            if offset == 0:
+                return
+            if offset in seen:
+                raise InputError(
+                    f"{path} is damaged: the header after frame {len(seen) - 1} (counted from 0) "
+                    "is that of an earlier frame. Copy or export it again"
+                )
+            file.seek(offset)
+            count = file.read(count_size)
+            length = (
+                struct.unpack(count_format, count)[0] * tag_size if len(count) == count_size else 0
+            )
+            if len(count) < count_size or offset + count_size + length + offset_size > size:
+                yield None
+                return
+            seen.add(offset)
+            tags, link = file.read(length), file.read(offset_size)
+            yield {
+                struct.unpack_from(f"{order}H", tags, start)[0]: tags[start : start + tag_size]
+                for start in range(0, length, tag_size)
+            }
 
 
 def first_missing_page(path: Path) -> int | None:
@@ -23,41 +77,31 @@ def first_missing_page(path: Path) -> int | None:
     -------
     int or None
         Number of the first page, counted from 0, whose header does not lie within the file;
-        None if the chain is complete. Classic TIFF files beyond 4 GB are not followed: they come
-        from old acquisition software whose offsets cannot be trusted, and from ImageJ, which
-        writes a single page header.
+        None if the chain is complete, or is not followed (classic TIFF beyond 4 GB).
     """
-    size = path.stat().st_size
-    with path.open("rb") as file:
-        head = file.read(16)
-        order = "<" if head[:2] == b"II" else ">"
-        big = struct.unpack(f"{order}H", head[2:4])[0] == 43
-        if not big and size >= 2**32:
-            return None
-        offset_format, count_format = (
-            (f"{order}Q", f"{order}Q") if big else (f"{order}I", f"{order}H")
-        )
-        offset_size, count_size, tag_size = (8, 8, 20) if big else (4, 2, 12)
-        link = head[8:16] if big else head[4:8]
-        seen: set[int] = set()
-        while True:
-            if len(link) < offset_size:
-                return len(seen)
-            offset = struct.unpack(offset_format, link)[0]
-            if offset == 0:
-                return None
-            if offset in seen:
-                raise InputError(
-                    f"{path} is damaged: the header after frame {len(seen) - 1} (counted from 0) "
-                    "is that of an earlier frame. Copy or export it again"
-                )
-            file.seek(offset)
-            count = file.read(count_size)
-            if len(count) < count_size:
-                return len(seen)
-            end = offset + count_size + struct.unpack(count_format, count)[0] * tag_size
-            if end + offset_size > size:
-                return len(seen)
-            seen.add(offset)
-            file.seek(end)
-            link = file.read(offset_size)
+    return next((page for page, tags in enumerate(_page_tags(path)) if tags is None), None)
+
+
+def doubtful_pages(path: Path, pages: int) -> list[int]:
+    """Find pages whose header does not show at once that they are laid out as the first page.
+
+    Parameters
+    ----------
+    path : Path
+        A TIFF file whose chain of page headers is complete.
+    pages : int
+        How many pages it has.
+
+    Returns
+    -------
+    list of int
+        Their numbers, counted from 0. A page that is not listed has the size, type and
+        compression of the first; the others have to be looked at.
+    """
+    first, doubtful, count = None, [], 0
+    for count, tags in enumerate(filter(None, _page_tags(path)), start=1):
+        layout = {code: entry for code, entry in tags.items() if code in _LAYOUT}
+        first = first or layout
+        if layout != first:
+            doubtful.append(count - 1)
+    return doubtful if count == pages else list(range(1, pages))
