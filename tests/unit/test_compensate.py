@@ -439,6 +439,33 @@ def test_a_frame_that_is_not_finite_is_named(correct, tmp_path, numerics, value)
     assert not list(tmp_path.glob("out*/*"))
 
 
+@BOTH
+@pytest.mark.parametrize("options", [{}, {"reference_frames": range(6)}, {"bin_size": 2}])
+def test_a_frame_with_a_huge_value_is_named(correct, tmp_path, numerics, options):
+    raw = movie(wobble(8), dtype="float32")
+    raw[4, 3, 5] = 1e25
+    path = save_tiff(tmp_path / "huge.tif", raw)
+    message = r"huge.tif: frame 4 \(counted from 0\) contains values beyond \+-1e\+15"
+    with pytest.raises(InputError, match=message):
+        correct(path, numerics=numerics, **options)
+    assert not list(tmp_path.glob("out*/*"))
+
+
+@pytest.mark.parametrize("options", [{}, {"update_initialization_w": False}, {"bin_size": 2}])
+def test_a_frame_without_a_finite_field_is_named(correct, tmp_path, options):
+    """Its values are allowed, but huge beside those of the reference."""
+    raw = 1e-12 * movie(wobble(8), dtype="float32")
+    options["quality_setting"] = "quality"
+    raw[4, 3, 5] = 1e14
+    path = save_tiff(tmp_path / "huge.tif", raw)
+    frame = "the mean of frames 4 to 5" if "bin_size" in options else "frame 4"
+    with pytest.raises(InputError, match=f"huge.tif: {frame} .* has no finite displacement"):
+        correct(path, reference_frames=0, **options)
+    with pytest.raises(InputError, match=r"huge.tif: frame 4 .* has no finite displacement"):
+        correct(path, reference_frames=[0, 1], quality_setting="quality")
+    assert not list(tmp_path.glob("out*/*"))
+
+
 class Failing:
     """A recording whose frame 5 cannot be read, once it is asked for a second time."""
 

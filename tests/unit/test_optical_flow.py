@@ -104,3 +104,15 @@ def test_a_sharp_weight_map(numerics, mask):
     w = get_displacement(fixed, moving, weight=kept * 1.0, alpha=0.2, a_smooth=1, numerics=numerics)
     assert np.abs(w).max() < 10
     assert np.abs(np.median(w[kept], axis=0) - (1, -0.5)).max() < 0.2
+
+
+@pytest.mark.parametrize("name", ["fixed", "moving", "uv"])
+@pytest.mark.parametrize(
+    ("value", "message"), [(1e25, r"beyond \+-1e\+15"), (np.nan, "NaN"), (1j, "real number type")]
+)
+def test_values_that_cannot_be_used(name, value, message):
+    arrays = {"fixed": F1, "moving": F2, "uv": np.zeros((32, 40, 2))}
+    arrays[name] = arrays[name].astype(type(value))
+    arrays[name][3, 4] = value
+    with pytest.raises(ValueError, match=f"{name} .*{message}"):
+        get_displacement(arrays["fixed"], arrays["moving"], uv=arrays["uv"])

@@ -108,6 +108,9 @@ MIN_SIDE = 8
 """Smallest height and width of a frame (pixels): the cubic kernel with its border rule and the
 5 x 5 median need this much at every level."""
 
+LARGEST = 1e15
+"""Largest intensity accepted: squares of products of larger ones overflow in single precision."""
+
 PRECISIONS: dict[str, type[np.floating[Any]]] = {"single": np.float32, "double": np.float64}
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from pyflowreg.core.backend_registry import get_backend
-from pyflowreg.core.numerics import MIN_SIDE
+from pyflowreg.core.numerics import LARGEST, MIN_SIDE
 from pyflowreg.core.parameters import FlowParameters
 
 
@@ -22,16 +22,23 @@ def _frame(name: str, image: ArrayLike) -> NDArray[Any]:
             f"{name} has shape {np.shape(image)}; it must be (H, W) or (H, W, C) "
             f"with H and W of at least {MIN_SIDE} pixels."
         )
-    if array.dtype.kind not in "fiub":
-        raise ValueError(f"{name} has dtype {array.dtype}; it must be a real number type.")
     return array
 
 
-def _refuse_not_finite(name: str, array: NDArray[Any]) -> None:
-    if array.dtype.kind == "f" and not np.isfinite(array).all():
+def _refuse_unusable(name: str, array: NDArray[Any]) -> None:
+    if array.dtype.kind not in "fiub":
+        raise ValueError(f"{name} has dtype {array.dtype}; it must be a real number type.")
+    if array.dtype.kind != "f":
+        return
+    if not np.isfinite(array).all():
         raise ValueError(
             f"{name} contains NaN or infinite values, which would spread over the whole "
             "field. Replace them first, for example by the temporal average."
+        )
+    if float(np.abs(array).max()) > LARGEST:
+        raise ValueError(
+            f"{name} contains values beyond +-{LARGEST:g}, whose squares overflow. Replace them "
+            "first; intensities should be scaled to about [0, 1]."
         )
 
 
@@ -103,7 +110,8 @@ def get_displacement(
     Raises
     ------
     ValueError
-        If the shapes do not fit, a parameter is out of range, or a value is not finite.
+        If the shapes do not fit, a parameter is out of range, or a value is complex, not finite or
+        beyond +-1e15.
     BackendError
         If the backend is unknown or not installed.
     """
@@ -129,7 +137,7 @@ def get_displacement(
         raise ValueError(f"uv has shape {initial.shape}; it must be {(*f1.shape[:2], 2)}.")
     for name, array in (("fixed", f1), ("moving", f2), ("uv", initial)):
         if array is not None:
-            _refuse_not_finite(name, array)
+            _refuse_unusable(name, array)
     result: NDArray[Any] = (
         get_backend(backend).prepare(f1, parameters).displacements(f2[None], initial)[0]
     )

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -203,14 +203,15 @@ class RecordingCorrection:
             yield from self._correct_batch(start, batch)
 
     def _initial_displacement(self, batch: FrameRange) -> NDArray[np.float64]:
-        first = FrameRange(min(FIRST_FRAMES, batch.length), batch.read)
+        first = replace(batch, length=min(FIRST_FRAMES, batch.length))
         mean = RunningMean()
-        for _, _, smooth in self._preprocess.chunks(first):
+        for start, _, smooth in self._preprocess.chunks(first):
             if self.options.cc_initialization:
                 shifts = [self._shift(frame) for frame in smooth]
                 fields: Any = [np.broadcast_to(s, self._w_init.shape) for s in shifts]
             else:
                 fields = self._plan.displacements(smooth, threads=self._threads)
+                first.checked_fields(start, fields)
             for w in fields:
                 mean.add(self._handed_on(np.asarray(w), np.asarray(w)))
         return mean.mean()
@@ -240,6 +241,7 @@ class RecordingCorrection:
         candidate = _ReferenceUpdate(self, batch.length) if self.options.update_reference else None
         for start, raw, smooth in self._preprocess.chunks(batch):
             w, shifts = self._displacements(smooth)
+            batch.checked_fields(start, w)
             for position, field in enumerate(w):
                 if start + position >= from_frame:
                     handed_on.add(self._handed_on(field, shifts[position]))

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pyflowreg.core.numerics import Numerics, to_dtype
+from pyflowreg.core.numerics import LARGEST, Numerics, to_dtype
 from pyflowreg.errors import ConfigError, InputError
 from pyflowreg.io import Reader
 
@@ -87,7 +87,7 @@ class BinnedFrames:
         Raises
         ------
         InputError
-            If a frame holds NaN or infinite values, or cannot be read.
+            If a frame holds NaN, infinite or huge values, or cannot be read.
         """
         if self._bins is None:
             return self._checked(self._reader.read(start, stop), start)
@@ -98,13 +98,25 @@ class BinnedFrames:
             out[position] = to_dtype(mean, self.dtype)
         return out
 
+    def where(self, index: int) -> str:
+        """Say which frame of which file a frame is, for messages."""
+        if self._bins is None:
+            return f"{self._reader.path}: frame {index} (counted from 0)"
+        group = self._bins[index]
+        frames = f"frames {group.start} to {group.stop - 1}"
+        return f"{self._reader.path}: the mean of {frames} (counted from 0)"
+
     def _checked(self, frames: NDArray[Any], first: int) -> NDArray[Any]:
         if frames.dtype.kind == "f":
-            finite = np.isfinite(frames).all(axis=(1, 2, 3))
-            if not finite.all():
+            # Written so that NaN is not within the bounds either.
+            usable = (np.abs(frames) <= LARGEST).all(axis=(1, 2, 3))
+            if not usable.all():
+                position = int(np.argmin(usable))
+                finite = np.isfinite(frames[position]).all()
+                what = f"values beyond +-{LARGEST:g}" if finite else "NaN or infinite values"
                 raise InputError(
-                    f"{self._reader.path}: frame {first + int(np.argmin(finite))} (counted from 0) "
-                    "contains NaN or infinite values; a displacement cannot be computed from it. "
+                    f"{self._reader.path}: frame {first + position} (counted from 0) contains "
+                    f"{what}; a displacement cannot be computed from it. "
                     "Replace these values, or leave the frame out, and try again."
                 )
         return frames
@@ -120,15 +132,22 @@ class FrameRange:
         Number of frames.
     read : callable
         (start, stop) -> frames (n, H, W, C), counted from the beginning of the range.
+    where : callable
+        Number of a frame in the range -> file and frame, for messages.
     """
 
     length: int
     read: Callable[[int, int], NDArray[Any]]
+    where: Callable[[int], str] = "frame {}".format
 
     @classmethod
     def batch(cls, frames: BinnedFrames, start: int, stop: int) -> FrameRange:
         """Frames [start, stop) of a recording."""
-        return cls(stop - start, lambda a, b: frames.read(start + a, start + b))
+        return cls(
+            stop - start,
+            lambda a, b: frames.read(start + a, start + b),
+            lambda index: frames.where(start + index),
+        )
 
     @classmethod
     def selection(cls, frames: BinnedFrames, indices: Sequence[int]) -> FrameRange:
@@ -141,7 +160,25 @@ class FrameRange:
                 out[run] = frames.read(int(chosen[run[0]]), int(chosen[run[-1]]) + 1)
             return out
 
-        return cls(len(indices), read)
+        return cls(len(indices), read, lambda index: frames.where(indices[index]))
+
+    def checked_fields(self, start: int, fields: NDArray[Any]) -> NDArray[Any]:
+        """Return the fields (n, H, W, 2) of frames from `start` on, all finite.
+
+        Raises
+        ------
+        InputError
+            Naming the first frame whose field is not. It would spoil all frames after it, because
+            their computation starts from a mean of fields.
+        """
+        for position, field in enumerate(fields):
+            if not np.isfinite(field).all():
+                raise InputError(
+                    f"{self.where(start + position)} has no finite displacement: its values, or "
+                    "those of the frames it is smoothed with, differ too much in size from the "
+                    "reference's. Replace extreme values, or leave the frame out, and try again."
+                )
+        return fields
 
     def chunks(self, size: int, halo: int = 0) -> Iterator[tuple[int, int, NDArray[Any]]]:
         """Iterate over chunks with their temporal neighbourhood.

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pyflowreg.core.backend_registry import Backend
-from pyflowreg.core.numerics import Numerics
+from pyflowreg.core.numerics import LARGEST, Numerics
 from pyflowreg.core.parameters import FlowParameters
 from pyflowreg.core.warping import warp_frame
 from pyflowreg.errors import ConfigError
@@ -64,7 +64,7 @@ def as_reference(image: NDArray[Any], shape: tuple[int, ...], name: str) -> NDAr
     Raises
     ------
     ConfigError
-        If its shape is not that of the recording's frames, or it is not finite.
+        If its shape is not that of the recording's frames, or a value is not finite or huge.
     """
     array = np.asarray(image, dtype=np.float64)
     if array.ndim == 2:
@@ -78,6 +78,10 @@ def as_reference(image: NDArray[Any], shape: tuple[int, ...], name: str) -> NDAr
         )
     if not np.isfinite(array).all():
         raise ConfigError([f"the reference {name} contains NaN or infinite values; replace them."])
+    if np.abs(array).max() > LARGEST:
+        raise ConfigError(
+            [f"the reference {name} contains values beyond +-{LARGEST:g}; replace them."]
+        )
     return array
 
 
@@ -151,8 +155,9 @@ def register_reference_frames(
     plan = backend.prepare(scale(smooth_mean.mean(), np.float64), parameters)
     outside = raw_mean.mean()
     registered = RunningMean()
-    for _, raw, smooth in smoother.chunks(frames):
+    for start, raw, smooth in smoother.chunks(frames):
         fields = plan.displacements(scale(smooth, parameters.dtype), threads=threads)
+        frames.checked_fields(start, fields)
         for frame, w in zip(raw, fields, strict=True):
             registered.add(warp_frame(frame.astype(np.float64), w, outside))
     return registered.mean()
@@ -209,8 +214,9 @@ def centred_reference(
         plan = backend.prepare(scale(smooth, np.float64), coarser)
         mean = RunningMean()
         preprocess = Preprocessor(spatial, parameters.dtype, joint, chunk, scale)
-        for _, _, block in preprocess.chunks(chosen):
-            for w in plan.displacements(block, threads=threads):
+        for start, _, block in preprocess.chunks(chosen):
+            fields = plan.displacements(block, threads=threads)
+            for w in chosen.checked_fields(start, fields):
                 mean.add(w)
         step = _inverse(mean.mean())
         # Composed, so that the reference is interpolated once.
