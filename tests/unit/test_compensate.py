@@ -516,6 +516,42 @@ def test_older_results_survive_a_failure(correct, monkeypatch, tmp_path):
     assert {file: file.read_bytes() for file in options.output_path.iterdir()} == before
 
 
+@pytest.mark.parametrize("older", [False, True])
+def test_frames_masks_and_fields_appear_together(correct, monkeypatch, tmp_path, older):
+    path = save_tiff(tmp_path / "rec.tif", movie(wobble(4)))
+    options = OFOptions(input_file=path, output_path=tmp_path / "out", quality_setting="fast")
+    options.save_w = options.save_valid_idx = True
+    if older:
+        compensate_recording(options)
+    before = {file: file.read_bytes() for file in (tmp_path / "out").glob("*")}
+
+    def fail(self):
+        raise OSError(28, "No space left on device")
+
+    for name in ("MaskWriter", "FieldWriter"):
+        with monkeypatch.context() as patch:
+            patch.setattr(f"pyflowreg.io.fields.{name}._close", fail)
+            with pytest.raises(OSError, match="No space left"):
+                compensate_recording(options)
+        assert {file: file.read_bytes() for file in (tmp_path / "out").glob("*")} == before
+
+
+def test_older_files_do_not_stay_beside_new_frames(tmp_path, caplog):
+    path = save_tiff(tmp_path / "rec.tif", movie(wobble(4)))
+    options = OFOptions(input_file=path, output_path=tmp_path / "out", output_format="HDF5")
+    options.quality_setting = "fast"
+    options.save_w = options.save_valid_idx = True
+    compensate_recording(options)
+    (tmp_path / "out" / "notes.txt").write_text("mine")
+    options.save_w = options.save_valid_idx = options.save_meta_info = False
+    with caplog.at_level(logging.INFO):
+        compensate_recording(options)
+    left = sorted(file.name for file in options.output_path.iterdir())
+    assert left == ["compensated.hdf5", "notes.txt"]
+    for name in ("w.h5", "idx.hdf", "statistics.npz", "reference_frame.npy"):
+        assert f"{name} belonged to an earlier run and is removed" in caplog.text
+
+
 def test_the_recording_is_not_changed(correct, tmp_path):
     path = save_tiff(tmp_path / "rec.tif", movie(wobble(3)))
     before = path.read_bytes()

@@ -16,6 +16,7 @@ from numpy.typing import DTypeLike
 
 from pyflowreg.io.atomic import atomic_paths
 from pyflowreg.io.base import Frames, Shape4, check_dtype
+from pyflowreg.io.failures import writing
 
 logger = logging.getLogger(__name__)
 
@@ -40,7 +41,7 @@ class BaseWriter(ABC):
         self.shape: Shape4 = shape
         self.dtype = check_dtype(paths[0], np.dtype(dtype))
         self.frames_written = 0
-        self._files: AbstractContextManager[list[Path]] | None = None
+        self._group: WriterGroup | None = None
 
     @abstractmethod
     def _open(self, temporary: list[Path]) -> None:
@@ -62,7 +63,7 @@ class BaseWriter(ABC):
         frames : ndarray, shape (n, H, W, C)
             Of the declared dtype.
         """
-        if self._files is None:
+        if self._group is None:
             raise RuntimeError(f"{self.paths[0]}: write inside the writer's `with` block")
         if frames.ndim != 4 or frames.shape[1:] != self.shape[1:] or frames.dtype != self.dtype:
             raise ValueError(
@@ -72,15 +73,73 @@ class BaseWriter(ABC):
         if self.frames_written + len(frames) > self.shape[0]:
             raise ValueError(f"{self.paths[0]}: more than the declared {self.shape[0]} frames")
         if len(frames):
-            self._write(frames, self.frames_written)
+            with writing(self.paths[0]):
+                self._write(frames, self.frames_written)
             self.frames_written += len(frames)
 
     def __enter__(self) -> Self:
-        files = atomic_paths(self.paths)
-        temporary = files.__enter__()
+        WriterGroup([self]).__enter__()
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self._group is not None:
+            self._group.__exit__(exc_type, exc, traceback)
+
+    def begin(self, group: WriterGroup, temporary: list[Path]) -> None:
+        """Create the temporary files, one per path."""
+        self._open(temporary)
+        self._group = group
+
+    def finish(self) -> None:
+        """Close the temporary files and check that every frame was written."""
+        self._group = None
+        self._close()
+        if self.frames_written != self.shape[0]:
+            raise RuntimeError(
+                f"{self.paths[0]}: {self.frames_written} of {self.shape[0]} frames were "
+                "written, so the file is not made"
+            )
+
+    def abandon(self) -> None:
+        """Close after a failure; a second error (disk full) must not hide the first."""
+        if self._group is None:
+            return
+        self._group = None
+        try:
+            self._close()
+        except (OSError, RuntimeError, ValueError) as error:
+            logger.debug("closing %s after a failure: %s", self.paths[0], error)
+
+
+class WriterGroup:
+    """Writers whose files appear together: all are closed and checked before one is renamed.
+
+    Leaving the `with` block by an exception, or a writer that cannot be finished, leaves none of
+    the files and keeps what was there before.
+
+    Parameters
+    ----------
+    writers : sequence of BaseWriter
+        Not to be entered by themselves.
+    """
+
+    def __init__(self, writers: Sequence[BaseWriter]) -> None:
+        self.writers = list(writers)
+        self._files: AbstractContextManager[list[Path]] | None = None
+
+    def __enter__(self) -> Self:
+        files = atomic_paths([path for writer in self.writers for path in writer.paths])
         with contextlib.ExitStack() as undo:
+            temporary = iter(files.__enter__())
             undo.push(files)
-            self._open(temporary)
+            for writer in self.writers:
+                writer.begin(self, [next(temporary) for _ in writer.paths])
+                undo.callback(writer.abandon)
             undo.pop_all()
         self._files = files
         return self
@@ -96,24 +155,14 @@ class BaseWriter(ABC):
         with contextlib.ExitStack() as publish:
             publish.push(self._files)
             self._files = None
+            for writer in self.writers:
+                publish.callback(writer.abandon)
             if exc is not None:
-                self._abandon()
                 # Tell the temporary files about the failure; it goes on by itself afterwards.
                 publish.pop_all().__exit__(exc_type, exc, traceback)
                 return
-            self._close()
-            if self.frames_written != self.shape[0]:
-                raise RuntimeError(
-                    f"{self.paths[0]}: {self.frames_written} of {self.shape[0]} frames were "
-                    "written, so the file is not made"
-                )
-
-    def _abandon(self) -> None:
-        """Close after a failure; a second error (disk full) must not hide the first."""
-        try:
-            self._close()
-        except (OSError, RuntimeError, ValueError) as error:
-            logger.debug("closing %s after a failure: %s", self.paths[0], error)
+            for writer in self.writers:
+                writer.finish()
 
 
 class PerChannelWriter(BaseWriter):

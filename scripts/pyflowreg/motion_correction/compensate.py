@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,10 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pyflowreg.errors import ConfigError
-from pyflowreg.io import open_reader, open_writer, output_paths
+from pyflowreg.io import open_reader, output_paths
 from pyflowreg.io.atomic import atomic_save_npy, atomic_save_npz
 from pyflowreg.io.fields import FieldWriter, MaskWriter
-from pyflowreg.motion_correction.correction import RecordingCorrection
+from pyflowreg.io.opening import make_writer
+from pyflowreg.io.writing import BaseWriter, WriterGroup
+from pyflowreg.motion_correction.correction import CorrectedChunk, RecordingCorrection
 from pyflowreg.motion_correction.options import OFOptions
 from pyflowreg.motion_correction.progress import Progress
 from pyflowreg.motion_correction.statistics import STATISTICS, RunningMean
@@ -24,6 +25,8 @@ from pyflowreg.motion_correction.statistics import STATISTICS, RunningMean
 logger = logging.getLogger(__name__)
 
 SUFFIXES = {"HDF5": "hdf5", "TIFF": "tif", "MAT": "mat", "CAIMAN_HDF5": "hdf5"}
+MASKS, FIELDS = "idx.hdf", "w.h5"
+STATISTICS_FILE, REFERENCE_FILE = "statistics.npz", "reference_frame.npy"
 
 
 @dataclass(frozen=True)
@@ -71,7 +74,7 @@ def _refuse_to_overwrite(options: OFOptions, recording: Path, channels: int) -> 
     if options.output_path.exists() and not options.output_path.is_dir():
         raise ConfigError([f"output_path: {options.output_path} is a file; give a folder."])
     written = output_paths(compensated_file(options), channels, options.output_format)
-    others = ("idx.hdf", "w.h5", "statistics.npz", "reference_frame.npy")
+    others = (MASKS, FIELDS, STATISTICS_FILE, REFERENCE_FILE)
     written += [output_file(options, name) for name in others]
     read = [recording]
     if isinstance(options.reference_frames, Path):
@@ -88,6 +91,57 @@ def _refuse_to_overwrite(options: OFOptions, recording: Path, channels: int) -> 
         )
 
 
+@dataclass(frozen=True)
+class _Outputs:
+    """Writers of the corrected frames, and of masks and fields if they are asked for."""
+
+    video: BaseWriter
+    masks: MaskWriter | None
+    fields: FieldWriter | None
+
+    @classmethod
+    def of(cls, options: OFOptions, correction: RecordingCorrection) -> _Outputs:
+        shape = correction.shape[:3]
+        return cls(
+            make_writer(
+                compensated_file(options),
+                correction.shape,
+                correction.dtype,
+                options.output_format,
+            ),
+            MaskWriter(output_file(options, MASKS), shape) if options.save_valid_idx else None,
+            FieldWriter(output_file(options, FIELDS), shape) if options.save_w else None,
+        )
+
+    @property
+    def group(self) -> WriterGroup:
+        """All of them, to be published together: masks of other frames would be wrong."""
+        writers = (self.video, self.masks, self.fields)
+        return WriterGroup([writer for writer in writers if writer is not None])
+
+    def write(self, chunk: CorrectedChunk) -> None:
+        self.video.write(chunk.frames)
+        if self.masks is not None:
+            self.masks.write(chunk.valid)
+        if self.fields is not None:
+            self.fields.write(chunk.w)
+
+
+def _remove_older(options: OFOptions) -> None:
+    """Remove what an earlier run left here and this one did not make: it is of other frames."""
+    made = {
+        MASKS: options.save_valid_idx,
+        FIELDS: options.save_w,
+        STATISTICS_FILE: options.save_meta_info,
+        REFERENCE_FILE: options.save_meta_info,
+    }
+    for name, new in made.items():
+        path = output_file(options, name)
+        if not new and path.is_file():
+            path.unlink()
+            logger.info("%s belonged to an earlier run and is removed.", path)
+
+
 def correct_recording(
     options: OFOptions, reference: NDArray[Any] | None = None, threads: int | None = None
 ) -> CorrectedRecording:
@@ -102,38 +156,20 @@ def correct_recording(
     with open_reader(options.input_file, options.input_options or None) as reader:
         _refuse_to_overwrite(options, options.input_file, reader.shape[3])
         correction = RecordingCorrection(reader, options, reference, workers)
-        frames, height, width, _ = correction.shape
-        with ExitStack() as stack:
-            video = stack.enter_context(
-                open_writer(
-                    compensated_file(options),
-                    shape=correction.shape,
-                    dtype=correction.dtype,
-                    format=options.output_format,
-                )
-            )
-            masks = fields = None
-            if options.save_valid_idx:
-                masks = MaskWriter(output_file(options, "idx.hdf"), (frames, height, width))
-                stack.enter_context(masks)
-            if options.save_w:
-                fields = FieldWriter(output_file(options, "w.h5"), (frames, height, width))
-                stack.enter_context(fields)
-            progress = stack.enter_context(Progress(options.input_file.name, frames))
+        frames = correction.shape[0]
+        outputs = _Outputs.of(options, correction)
+        with outputs.group, Progress(options.input_file.name, frames) as progress:
             for chunk in correction.chunks():
-                video.write(chunk.frames)
-                if masks is not None:
-                    masks.write(chunk.valid)
-                if fields is not None:
-                    fields.write(chunk.w)
+                outputs.write(chunk)
                 for frame in chunk.frames:
                     average.add(frame)
                 rows.append(chunk.statistics)
                 progress.update(chunk.start + len(chunk.frames))
+    _remove_older(options)
     if options.save_meta_info:
         columns = dict(zip(STATISTICS, np.concatenate(rows).T, strict=True))
-        atomic_save_npz(output_file(options, "statistics.npz"), **columns)
-        atomic_save_npy(output_file(options, "reference_frame.npy"), correction.reference)
+        atomic_save_npz(output_file(options, STATISTICS_FILE), **columns)
+        atomic_save_npy(output_file(options, REFERENCE_FILE), correction.reference)
     return CorrectedRecording(correction.reference, average.mean(), frames)
 
 
@@ -154,7 +190,8 @@ def compensate_recording(
         Recording, output folder and settings. Written to `options.output_path`:
         ``compensated.<format>``; with `save_valid_idx` ``idx.hdf`` (uint8 0/255, (T, H, W)); with
         `save_w` ``w.h5`` (float32 px, (T, H, W)); with `save_meta_info` ``statistics.npz`` and
-        ``reference_frame.npy``. Each appears only when it is complete.
+        ``reference_frame.npy``. Frames, masks and fields appear together, when all are complete;
+        those of an earlier run that are not asked for now are removed.
     reference_frame : ndarray, optional
         Image (H, W) or (H, W, C) to register to, instead of `options.reference_frames`; its
         intensities are adapted to the recording.
