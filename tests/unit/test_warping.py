@@ -67,11 +67,62 @@ def test_nan_in_a_displacement_is_outside():
         (lambda f: imregister_binary(f[:5, :, 0], STILL[..., 0], STILL[..., 1]), "shape"),
         (lambda f: align_sequence(f[0], STILL, f), r"batch has shape \(8, 1\)"),
         (lambda f: align_sequence(f[None], STILL, f[:5]), "fill"),
+        (lambda f: align_sequence(f[None], STILL[None], f), r"displacement has shape \(1, 6, 8"),
+        (lambda f: align_sequence(f[None], STILL[..., 0], f), "displacement has shape"),
+        (lambda f: align_sequence(f[None], STILL, f, n_workers=0), "n_workers is 0"),
+        (lambda f: align_sequence(f[None], STILL, f, n_workers=-2), "n_workers is -2"),
+        (lambda f: warp_frame(f, STILL * 1j, f), "displacement has dtype complex128"),
     ],
 )
 def test_what_does_not_fit_is_named(call, message):
     with pytest.raises(ValueError, match=message):
         call(np.zeros((6, 8, 1)))
+
+
+@pytest.mark.parametrize(("interpolation", "side"), [("cubic", 4), ("linear", 2), ("nearest", 1)])
+def test_frames_smaller_than_the_kernel(interpolation, side):
+    for shape in ((side, 9, 1), (9, side, 1)):
+        frame = np.arange(9.0 * side).reshape(shape)
+        w = np.zeros((*shape[:2], 2))
+        np.testing.assert_array_equal(warp_frame(frame, w, frame, interpolation), frame)
+    if side == 1:
+        return
+    for shape in ((side - 1, 9), (9, side - 1)):
+        frame, w = np.zeros(shape), np.zeros((*shape, 2))
+        message = f"{shape[0]} x {shape[1]} pixels; {interpolation} .* at least {side}"
+        with pytest.raises(ValueError, match=message):
+            warp_frame(frame[..., None], w, frame[..., None], interpolation)
+        with pytest.raises(ValueError, match=message):
+            align_sequence(frame[None], w, frame, interpolation)
+
+
+@pytest.mark.parametrize("dtype", [">f4", ">f8", "float16", "longdouble", "int32", ">i2"])
+def test_displacements_of_any_real_type(dtype):
+    frame = np.random.default_rng(0).random((6, 8, 1))
+    w = np.zeros((6, 8, 2))
+    w[2:5, 3:6] = (2, -1)
+    other = w.astype(dtype)
+    np.testing.assert_array_equal(warp_frame(frame, other, frame), warp_frame(frame, w, frame))
+    np.testing.assert_array_equal(
+        compute_batch_valid_masks(other[None]), compute_batch_valid_masks(w[None])
+    )
+    u, v = other[..., 0], other[..., 1]
+    valid = backward_valid_mask(u, v)
+    np.testing.assert_array_equal(valid, backward_valid_mask(w[..., 0], w[..., 1]))
+    np.testing.assert_array_equal(
+        imregister_binary(frame[..., 0] > 0.5, u, v),
+        imregister_binary(frame[..., 0] > 0.5, w[..., 0], w[..., 1]),
+    )
+
+
+def test_the_number_of_workers_changes_nothing():
+    frames = np.random.default_rng(0).random((5, 6, 8))
+    w = np.full((6, 8, 2), 0.3)
+    expected = align_sequence(frames, w, frames[0])
+    for workers in (1, 3, -1):
+        np.testing.assert_array_equal(
+            align_sequence(frames, w, frames[0], "cubic", workers), expected
+        )
 
 
 def test_nothing_given_is_changed():

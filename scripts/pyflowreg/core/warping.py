@@ -13,9 +13,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pyflowreg.core.numerics import to_dtype
+from pyflowreg.core.threads import available_threads
 from pyflowreg.core.warp_kernels import sample_is_inside, warp_cubic, warp_linear, warp_nearest
 
 INTERPOLATIONS = {"cubic": warp_cubic, "linear": warp_linear, "nearest": warp_nearest}
+SMALLEST = {"cubic": 4, "linear": 2, "nearest": 1}
+"""Pixels along an axis that the kernel reads; it would look beyond a smaller frame."""
+
+
+def _native(w: NDArray[Any]) -> NDArray[Any]:
+    """Bring a displacement to a type the kernels take: native float32 or float64."""
+    if w.dtype.kind not in "fiu":
+        raise ValueError(f"the displacement has dtype {w.dtype}; it must be a real number type.")
+    small = w.dtype.kind == "f" and w.dtype.itemsize <= 4
+    return np.ascontiguousarray(w, dtype=np.float32 if small else np.float64)
 
 
 def _check_field(w: NDArray[Any], shape: tuple[int, ...]) -> NDArray[Any]:
@@ -24,7 +35,16 @@ def _check_field(w: NDArray[Any], shape: tuple[int, ...]) -> NDArray[Any]:
             f"the displacement has shape {w.shape}, the frame {shape}; "
             f"the displacement must have shape {(*shape, 2)}."
         )
-    return np.ascontiguousarray(w)
+    return _native(w)
+
+
+def _check_size(shape: tuple[int, ...], interpolation: str) -> None:
+    smallest = SMALLEST[interpolation]
+    if min(shape) < smallest:
+        raise ValueError(
+            f"the frame has {shape[0]} x {shape[1]} pixels; {interpolation} interpolation needs "
+            f"at least {smallest} along both sides."
+        )
 
 
 def warp_frame(
@@ -54,13 +74,15 @@ def warp_frame(
     Raises
     ------
     ValueError
-        If the shapes do not fit or the interpolation is unknown.
+        If the shapes do not fit, the frame is smaller than the kernel, or the interpolation is
+        unknown.
     """
     if interpolation not in INTERPOLATIONS:
         raise ValueError(
             f"interpolation is {interpolation!r}; it must be one of {', '.join(INTERPOLATIONS)}."
         )
     field = _check_field(w, moving.shape[:2])
+    _check_size(moving.shape[:2], interpolation)
     dtype = np.float32 if moving.dtype == np.float32 else np.float64
     planes, outside = (
         np.ascontiguousarray(np.moveaxis(image, -1, 0), dtype=dtype) for image in (moving, fill)
@@ -93,7 +115,7 @@ def backward_valid_mask(u: NDArray[Any], v: NDArray[Any]) -> NDArray[np.bool_]:
     if u.ndim != 2 or u.shape != v.shape:
         raise ValueError(f"u has shape {u.shape}, v {v.shape}; both must be the same (H, W).")
     out = np.empty(u.shape, np.bool_)
-    sample_is_inside(np.stack([u, v], axis=-1), out)
+    sample_is_inside(_native(np.stack([u, v], axis=-1)), out)
     return out
 
 
@@ -145,8 +167,8 @@ def compute_batch_valid_masks(w: NDArray[Any]) -> NDArray[np.uint8]:
     if w.ndim != 4 or w.shape[-1] != 2:
         raise ValueError(f"w has shape {w.shape}; it must be (T, H, W, 2).")
     inside = np.empty(w.shape[:3], np.bool_)
-    for frame, out in zip(np.ascontiguousarray(w), inside, strict=True):
-        sample_is_inside(frame, out)
+    for frame, out in zip(w, inside, strict=True):
+        sample_is_inside(_native(frame), out)
     return inside * np.uint8(255)
 
 
@@ -212,7 +234,7 @@ def align_sequence(
     interpolation_method : {'cubic', 'linear', 'nearest'}
         Kernel.
     n_workers : int, optional
-        Threads; 1 by default. The result does not depend on it.
+        Threads, -1 for all cores; 1 by default. The result does not depend on it.
 
     Returns
     -------
@@ -222,11 +244,17 @@ def align_sequence(
     Raises
     ------
     ValueError
-        If the shapes do not fit or the interpolation is unknown.
+        If the shapes do not fit, frames are smaller than the kernel, or the interpolation or
+        `n_workers` is none that exists.
     """
     if batch.ndim not in (3, 4):
         raise ValueError(f"batch has shape {batch.shape}; it must be (T, H, W) or (T, H, W, C).")
+    workers = 1 if n_workers is None else n_workers
+    if workers != -1 and workers < 1:
+        raise ValueError(f"n_workers is {n_workers}; it must be at least 1, or -1 for all cores.")
     frames = batch[..., None] if batch.ndim == 3 else batch
+    _check_field(displacement, frames.shape[1:3])
     fill = reference[..., None] if reference.ndim == 2 else reference
-    aligned = warp_sequence(frames, displacement, fill, interpolation_method, n_workers or 1)
+    threads = available_threads() if workers == -1 else workers
+    aligned = warp_sequence(frames, displacement, fill, interpolation_method, threads)
     return aligned.reshape(batch.shape)

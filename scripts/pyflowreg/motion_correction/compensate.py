@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pyflowreg.core.threads import available_threads
 from pyflowreg.errors import ConfigError
 from pyflowreg.io import open_reader, output_paths
 from pyflowreg.io.atomic import atomic_save_npy, atomic_save_npz
@@ -21,6 +21,8 @@ from pyflowreg.motion_correction.correction import CorrectedChunk, RecordingCorr
 from pyflowreg.motion_correction.options import OFOptions
 from pyflowreg.motion_correction.progress import Progress
 from pyflowreg.motion_correction.statistics import STATISTICS, RunningMean
+
+__all__ = ["available_threads", "compensate_recording", "correct_recording"]
 
 logger = logging.getLogger(__name__)
 
@@ -46,13 +48,6 @@ class CorrectedRecording:
     reference: NDArray[np.float64]
     temporal_average: NDArray[np.float64]
     n_frames: int
-
-
-def available_threads() -> int:
-    """Cores this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def output_file(options: OFOptions, name: str) -> Path:
