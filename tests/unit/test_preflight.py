@@ -142,3 +142,13 @@ def test_bins_that_leave_no_movie(tmp_path, numerics):
     config = SessionConfig(root=tmp_path, numerics=numerics, flow_options=options)
     (problem,) = problems_of(config)
     assert problem.startswith("short.tif: flow_options.bin_size: 10")
+
+
+def test_a_reference_image_of_another_size(tmp_path):
+    movie(tmp_path / "a.tif")
+    np.save(tmp_path / "reference.npy", np.zeros((12, 15)))
+    options = {"reference_frames": str(tmp_path / "reference.npy")}
+    config = SessionConfig(root=tmp_path, flow_options=options)
+    (problem,) = problems_of(config)
+    assert "reference.npy" in problem
+    assert "(12, 15, 1)" in problem

@@ -259,7 +259,7 @@ def test_stage_1_of_another_program(finished):
 @pytest.mark.parametrize(
     ("missing", "message"),
     [
-        ("w_to_reference.npz", r"rec_2/w_to_reference.npz is missing .* run stage 2 first"),
+        ("w_to_reference.npz", r"rec_2/w_to_reference.npz is missing .* run stage 2 again"),
         ("idx.hdf", r"rec_2 has no valid masks \(idx.hdf\) .* run stage 1 first"),
         ("compensated.hdf5", "rec_2 has no corrected frames .* run stage 1 first"),
     ],
@@ -272,7 +272,8 @@ def test_earlier_stages_are_missing(finished, missing, message):
 
 @pytest.mark.parametrize("middle", [-1, 3])
 def test_a_centre_that_does_not_exist(finished, middle):
-    with pytest.raises(ConfigError, match=f"middle_idx is {middle}; it must be 0 to 2"):
+    rule = "it must be a whole number from 0 to 2"
+    with pytest.raises(ConfigError, match=f"middle_idx is {middle}; {rule}"):
         stage3.run_stage3(finished, middle)
 
 
@@ -323,3 +324,27 @@ def test_a_failure_leaves_no_half_video(finished, monkeypatch):
         stage3.run_stage3(finished)
     left = [path.name for path in (finished.root / "final_results").iterdir()]
     assert not [name for name in left if "hdf5" in name or name.startswith(".")]
+
+
+def test_saved_fields_that_lead_to_another_centre(finished):
+    with pytest.raises(InputError, match=r"another centre than rec_1.*run stage 2 again"):
+        stage3.run_stage3(finished, 0)
+    with pytest.raises(ConfigError, match=r"middle_idx is 1\.0"):
+        stage3.compute_final_mask(finished, 1.0)
+
+
+def test_a_saved_field_that_is_not_finite(finished):
+    path = folder_of(finished, "rec_1") / "w_to_reference.npz"
+    with np.load(path) as data:
+        u, v = data["u"].copy(), data["v"]
+    u[3, 3] = np.nan
+    np.savez(path, u=u, v=v)
+    with pytest.raises(InputError, match="not finite everywhere; run stage 2 again"):
+        stage3.run_stage3(finished)
+
+
+def test_results_of_removed_recordings_are_named(finished, caplog):
+    (finished.root / "rec_1.tif").unlink()
+    run_stage2(finished)
+    stage3.run_stage3(finished)
+    assert "aligned_rec_1.tif, rec_1_valid_idx.png, rec_1_valid_idx_aligned.png" in caplog.text

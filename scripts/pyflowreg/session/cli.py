@@ -165,15 +165,6 @@ def run(arguments: argparse.Namespace) -> None:
                 "the array, then --stage 2 and --stage 3, each as one job."
             ]
         )
-    if arguments.stage in (None, 1):
-        from pyflowreg.session.preflight import preflight
-
-        session = preflight(config)
-        logger.info(
-            "%d recordings; all others are aligned to %s.",
-            len(session.recordings),
-            session.recordings[session.centre].path.name,
-        )
     if array:
         _stage1_array(config)
         return

@@ -63,7 +63,8 @@ class SessionConfig(Settings):
         True, description="Keep finished results made with the same settings; false redoes all."
     )
     scheduler: Literal["local", "array"] = Field(
-        "local", description="`array`: stage 1 does the one recording of its array job."
+        "local",
+        description="`array`: the command line does one recording per array job in stage 1.",
     )
     n_workers: Annotated[Whole, Allowed("-1 (all cores), or a whole number >= 1")] = Field(
         -1,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,10 @@ from pyflowreg.io.atomic import atomic_path, atomic_save_npz
 from pyflowreg.io.mat import cell, save_mat
 from pyflowreg.session.config import SessionConfig
 from pyflowreg.session.discovery import Recording
-from pyflowreg.session.outputs import find_compensated, session_paths
+from pyflowreg.session.outputs import ALIGNED_SUFFIX, find_compensated, session_paths
+from pyflowreg.session.status import write_status
+
+logger = logging.getLogger(__name__)
 
 
 def save_png(path: Path, mask: NDArray[np.bool_]) -> None:
@@ -23,7 +27,56 @@ def save_png(path: Path, mask: NDArray[np.bool_]) -> None:
         imsave(temporary, mask.astype(np.uint8) * 255, check_contrast=False)
 
 
-def save_bundle(
+def save_mask_files(
+    config: SessionConfig, recordings: Sequence[Recording], centre: int, arrays: dict[str, Any]
+) -> None:
+    """Write everything that belongs to the final mask but its record.
+
+    Parameters
+    ----------
+    config : SessionConfig
+        The session.
+    recordings : sequence of Recording
+        Its recordings, in the order of the arrays.
+    centre : int
+        Position of the centre, from 0.
+    arrays : dict
+        Masks, fields and averages, named as in final_valid_idx.npz.
+    """
+    paths = session_paths(config)
+    masks = zip(
+        recordings, arrays["per_seq_valid_masks"], arrays["aligned_valid_masks"], strict=True
+    )
+    for recording, own, aligned in masks:
+        files = paths.recording(recording.name)
+        save_png(files.valid_png, own)
+        save_png(files.aligned_valid_png, aligned)
+    save_png(paths.final_png, arrays["final_valid"])
+    _save_bundle(config, recordings, centre, arrays)
+    valid = int(np.count_nonzero(arrays["final_valid"]))
+    write_status(paths.status, "stage3", recordings=len(recordings), valid_pixels=valid)
+    _name_leftovers(config, recordings)
+
+
+def _name_leftovers(config: SessionConfig, recordings: Sequence[Recording]) -> None:
+    """Warn of results in the folder that no recording of the session has."""
+    paths = session_paths(config)
+    ours = {paths.final_png}
+    for recording in recordings:
+        files = paths.recording(recording.name)
+        ours |= {files.valid_png, files.aligned_valid_png}
+        ours |= {files.aligned.with_suffix(suffix) for suffix in ALIGNED_SUFFIX.values()}
+    found = [*paths.final_results.glob("aligned_*"), *paths.final_results.glob("*_valid_idx*.png")]
+    others = sorted(path.name for path in found if path not in ours)
+    if others:
+        logger.warning(
+            "%s holds results of recordings that are not in this session: %s.",
+            paths.final_results,
+            ", ".join(others),
+        )
+
+
+def _save_bundle(
     config: SessionConfig, recordings: Sequence[Recording], centre: int, arrays: dict[str, Any]
 ) -> None:
     """Write final_valid_idx.npz and .mat: the same content, indices and cells as each expects."""

@@ -267,15 +267,13 @@ def _option_problems(
             check(first["channels"])
         except ConfigError as error:
             problems += [f"flow_options.{text}" for text in error.problems]
-    for name, array in (
-        ("weight", getattr(options.weight, "shape", size)[-2:]),
-        ("reference_frames", getattr(options.reference_frames, "shape", size)[:2]),
-    ):
-        if array != size:
-            problems.append(
-                f"flow_options.{name}: is {array[0]} x {array[1]} pixels, the recordings are "
-                f"{size[0]} x {size[1]}."
-            )
+    maps = getattr(options.weight, "shape", size)[-2:]
+    if maps != size:
+        problems.append(
+            f"flow_options.weight: is {maps[0]} x {maps[1]} pixels, the recordings are "
+            f"{size[0]} x {size[1]}."
+        )
+    problems += _reference_problems(options, (*size, first["channels"]))
     if min(size) < MIN_SIDE:
         problems.append(
             f"the recordings are {size[0]} x {size[1]} pixels; the optical flow needs at least "
@@ -286,6 +284,23 @@ def _option_problems(
             frames = infos[recording.name]["frames"]
             problems += _length_problems(options, recording, frames)
     return problems
+
+
+def _reference_problems(options: OFOptions, shape: tuple[int, int, int]) -> list[str]:
+    """Return why an image given as reference does not fit frames of this shape."""
+    if options.reference_is_frames:
+        return []
+    from pyflowreg.motion_correction.reference import as_reference, read_reference_image
+
+    source = options.reference_frames
+    try:
+        if isinstance(source, np.ndarray):
+            as_reference(source, shape, "in reference_frames")
+        else:
+            read_reference_image(Path(source), shape)
+    except ConfigError as error:
+        return [f"flow_options.reference_frames: {text}" for text in error.problems]
+    return []
 
 
 def _length_problems(options: OFOptions, recording: Recording, frames: int) -> list[str]:

@@ -125,8 +125,15 @@ def compensate_session_recording(
         if not record.path.is_file():
             record.write()
         return paths.folder
-    # Nothing may call itself finished while its files are being replaced.
-    paths.status.unlink(missing_ok=True)
+    # Nothing old may stand beside what is new, or be taken for finished after an interruption.
+    for leftover in (
+        paths.status,
+        paths.temporal_average,
+        paths.compensated,
+        paths.idx,
+        paths.displacements,
+    ):
+        leftover.unlink(missing_ok=True)
     record.withdraw()
     # Before the results, because Snakemake takes it for their input.
     atomic_write_json(paths.header, inspect_recording(recording.path, config.input_options))
@@ -165,6 +172,11 @@ def run_stage1(
     """
     config = _overridden(config, of_options_override)
     session = preflight(config)
+    logger.info(
+        "%d recordings; all others are aligned to %s.",
+        len(session.recordings),
+        session.recordings[session.centre].path.name,
+    )
     return [compensate_session_recording(config, recording) for recording in session.recordings]
 
 
@@ -226,7 +238,8 @@ def temporal_average(paths: RecordingPaths) -> NDArray[np.float64]:
             raise InputError(
                 f"{paths.temporal_average} cannot be read ({error}). Delete it and run again."
             ) from error
-        if average.ndim in (2, 3) and np.isfinite(average).all():
+        numbers = average.dtype.kind in "fiu" and average.ndim in (2, 3)
+        if numbers and np.isfinite(average).all():
             average = average[:, :, None] if average.ndim == 2 else average
             return np.asarray(average, dtype=np.float64)
         raise InputError(

@@ -157,7 +157,26 @@ def saved_fingerprint(path: Path) -> str | None:
         return None
 
 
-def _load_averages(config: SessionConfig, recordings: list[Recording]) -> list[Images]:
+def load_averages(config: SessionConfig, recordings: list[Recording]) -> list[Images]:
+    """Read the temporal averages of all recordings.
+
+    Parameters
+    ----------
+    config : SessionConfig
+        The session.
+    recordings : list of Recording
+        Its recordings.
+
+    Returns
+    -------
+    list of ndarray
+        float64, all of one shape (H, W, C).
+
+    Raises
+    ------
+    ConfigError
+        Naming every average that is missing, cannot be read, or differs in shape.
+    """
     averages, problems = [], []
     for recording in recordings:
         try:
@@ -244,7 +263,7 @@ def run_stage2(config: SessionConfig) -> tuple[int, Path, list[NDArray[np.float6
     """
     recordings = discover_recordings(config)
     centre = centre_index(config, recordings)
-    averages = _load_averages(config, recordings)
+    averages = load_averages(config, recordings)
     files = [recording_paths(config, recording.name) for recording in recordings]
     record = stage2_record(config, recordings[centre].name)
     record.withdraw()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from pyflowreg.io.fields import iter_masks
 from pyflowreg.motion_correction.progress import Progress
 from pyflowreg.session.config import SessionConfig
 from pyflowreg.session.discovery import Recording, centre_index, discover_recordings
-from pyflowreg.session.final_files import save_bundle, save_png
+from pyflowreg.session.final_files import save_mask_files
 from pyflowreg.session.outputs import (
     RecordingPaths,
     find_compensated,
@@ -30,10 +31,10 @@ from pyflowreg.session.records import Record, is_younger, mask_record, video_rec
 from pyflowreg.session.stage1_compensate import temporal_average, threads_of
 from pyflowreg.session.stage2_between_avgs import (
     field_fingerprint,
+    load_averages,
     read_field,
     saved_fingerprint,
 )
-from pyflowreg.session.status import digest, write_status
 
 logger = logging.getLogger(__name__)
 
@@ -49,8 +50,9 @@ def _required(found: Path | None, paths: RecordingPaths, what: str) -> Path:
 
 def _field(paths: RecordingPaths) -> Field:
     field = read_field(paths.w_to_reference)
-    if field is None:
-        raise InputError(f"{paths.w_to_reference} is missing or cannot be read; run stage 2 first.")
+    if field is None or not np.isfinite(field).all():
+        fault = "missing or cannot be read" if field is None else "not finite everywhere"
+        raise InputError(f"{paths.w_to_reference} is {fault}; run stage 2 again.")
     return field
 
 
@@ -104,52 +106,78 @@ def compute_final_mask(
     ConfigError
         If number or shape of the given fields do not fit.
     """
-    recordings = discover_recordings(config)
-    centre = centre_index(config, recordings) if middle_idx is None else middle_idx
-    files = [recording_paths(config, recording.name) for recording in recordings]
-    names = [recording.name for recording in recordings]
-    fields = _given_or_saved(files, displacement_fields)
-    record = mask_record(config, names[centre], names)
+    session = _load(config, middle_idx, displacement_fields)
+    averages = load_averages(config, session.recordings)
+    record = mask_record(config, session.names[session.centre], session.names)
     record.withdraw()
-    averages = [temporal_average(entry) for entry in files]
-    own, aligned = [], []
-    for entry, field in zip(files, fields, strict=True):
-        idx = _required(find_idx(entry.folder), entry, "valid masks (idx.hdf)")
-        valid = valid_throughout(idx)
-        if valid.shape != field.shape[:2]:
-            raise InputError(
-                f"{idx} holds masks of shape {valid.shape}, the displacement of {entry.name} has "
-                f"{field.shape[:2]}; they belong to different recordings. Run stages 1 and 2 again."
-            )
-        own.append(valid)
-        aligned.append(imregister_binary(valid, field[..., 0], field[..., 1]))
-        save_png(entry.valid_png, own[-1])
-        save_png(entry.aligned_valid_png, aligned[-1])
+    session_paths(config).status.unlink(missing_ok=True)
+    own = [_valid_mask(*entry) for entry in zip(session.files, session.fields, strict=True)]
+    aligned = [
+        imregister_binary(valid, field[..., 0], field[..., 1])
+        for valid, field in zip(own, session.fields, strict=True)
+    ]
     final: Mask = np.logical_and.reduce(aligned)
+    if not final.any():
+        logger.warning("No pixel is valid in all recordings; look at the aligned masks.")
     arrays = {
         "final_valid": final,
         "aligned_valid_masks": np.stack(aligned),
         "per_seq_valid_masks": np.stack(own),
-        "displacement_fields_u": np.stack([field[..., 0] for field in fields]),
-        "displacement_fields_v": np.stack([field[..., 1] for field in fields]),
+        "displacement_fields_u": np.stack([field[..., 0] for field in session.fields]),
+        "displacement_fields_v": np.stack([field[..., 1] for field in session.fields]),
         "temporal_averages": np.stack(averages),
-        "reference_average": averages[centre],
+        "reference_average": averages[session.centre],
     }
-    save_bundle(config, recordings, centre, arrays)
-    paths = session_paths(config)
-    save_png(paths.final_png, final)
-    if not final.any():
-        logger.warning("No pixel is valid in all recordings; look at the aligned masks.")
-    settings = [config.settings_of_stage(stage) for stage in (1, 2)]
-    write_status(
-        paths.status,
-        "stage3",
-        fingerprint=digest(settings, names),
-        valid_pixels=int(final.sum()),
-    )
-    if displacement_fields is None or all(map(_is_saved, files, fields)):
+    save_mask_files(config, session.recordings, session.centre, arrays)
+    if displacement_fields is None or all(map(_is_saved, session.files, session.fields)):
         record.write()
     return final
+
+
+@dataclass(frozen=True)
+class _Session:
+    """Recordings, position of the centre, files and fields of a session."""
+
+    recordings: list[Recording]
+    centre: int
+    files: list[RecordingPaths]
+    fields: list[Field]
+
+    @property
+    def names(self) -> list[str]:
+        return [recording.name for recording in self.recordings]
+
+
+def _load(config: SessionConfig, middle_idx: int | None, given: Sequence[Field] | None) -> _Session:
+    """Find what stage 3 works on, and check that it belongs together."""
+    recordings = discover_recordings(config)
+    centre = centre_index(config, recordings)
+    if middle_idx is not None:
+        count = len(recordings)
+        if not isinstance(middle_idx, int | np.integer) or not 0 <= middle_idx < count:
+            rule = f"a whole number from 0 to {count - 1}, counted from 0"
+            raise ConfigError([f"middle_idx is {middle_idx!r}; it must be {rule}."])
+        centre = int(middle_idx)
+    files = [recording_paths(config, recording.name) for recording in recordings]
+    fields = _given_or_saved(files, given)
+    if given is None and fields[centre].any():
+        raise InputError(
+            f"{files[centre].w_to_reference} is not zero, so the fields lead to another centre "
+            f"than {recordings[centre].name}; set center and run stage 2 again."
+        )
+    return _Session(recordings, centre, files, fields)
+
+
+def _valid_mask(paths: RecordingPaths, field: Field) -> Mask:
+    """Pixels valid in every frame of a recording, which must have the size of its field."""
+    idx = _required(find_idx(paths.folder), paths, "valid masks (idx.hdf)")
+    valid = valid_throughout(idx)
+    if valid.shape != field.shape[:2]:
+        raise InputError(
+            f"{idx} holds masks of shape {valid.shape}, the displacement of {paths.name} has "
+            f"{field.shape[:2]}; they belong to different recordings. Run stages 1 and 2 again."
+        )
+    return valid
 
 
 def _is_saved(paths: RecordingPaths, field: Field) -> bool:
@@ -370,17 +398,13 @@ def run_stage3(
     ConfigError
         If `middle_idx` or the fields do not fit the session.
     """
-    recordings = discover_recordings(config)
-    if middle_idx is not None and not 0 <= middle_idx < len(recordings):
-        raise ConfigError(
-            [f"middle_idx is {middle_idx}; it must be 0 to {len(recordings) - 1}, counted from 0."]
-        )
     final = compute_final_mask(config, middle_idx, displacement_fields)
-    centre = recordings[centre_index(config, recordings) if middle_idx is None else middle_idx]
-    for position, recording in enumerate(recordings):
-        saved = read_field(recording_paths(config, recording.name).w_to_reference)
-        given = None if displacement_fields is None else displacement_fields[position]
-        if given is not None and saved is not None and np.array_equal(given, saved):
-            given = None  # the saved field: an existing video may be kept
+    session = _load(config, middle_idx, displacement_fields)
+    centre = session.recordings[session.centre]
+    for recording, paths, field in zip(
+        session.recordings, session.files, session.fields, strict=True
+    ):
+        # Of the saved field, an existing video may be kept.
+        given = None if _is_saved(paths, field) else field
         align_recording(config, recording, centre=centre, displacement=given)
     return final
