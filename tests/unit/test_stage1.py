@@ -11,6 +11,7 @@ from pyflowreg.errors import ConfigError, InputError
 from pyflowreg.session import stage1_compensate as stage1
 from pyflowreg.session.config import TASK_VARIABLES
 from pyflowreg.session.outputs import recording_paths
+from pyflowreg.session.stage2_between_avgs import run_stage2
 
 from .scenes import movie, save_tiff, wobble
 
@@ -245,3 +246,25 @@ def test_number_types_are_kept(recordings, dtype):
     for folder in stage1.run_stage1(recordings):
         with h5py.File(folder / "compensated.hdf5") as file:
             assert file["ch1"].dtype == dtype
+
+
+def test_an_interrupted_recording_is_not_taken_for_finished(finished, monkeypatch):
+    """Neither by stage 1 nor by the stages that follow, though old files were there."""
+    folder = recording_paths(finished, "rec_2").folder
+    finished.flow_options = {**finished.flow_options, "alpha": 3}
+
+    def killed(*args, **kwargs):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(stage1, "atomic_save_npy", killed)
+        with pytest.raises(KeyboardInterrupt):
+            stage1.run_stage1(finished)
+    assert not (recording_paths(finished, "rec_1").folder / "temporal_average.npy").exists()
+    assert (folder / "temporal_average.npy").exists()
+    with monkeypatch.context() as patch:
+        patch.setattr(stage1, "correct_recording", killed)
+        with pytest.raises(KeyboardInterrupt):
+            stage1.run_stage1(finished)
+    with pytest.raises(ConfigError, match="rec_1 has no corrected frames .* run stage 1 first"):
+        run_stage2(finished)
