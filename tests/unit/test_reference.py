@@ -8,6 +8,7 @@ import tifffile
 from skimage.io import imsave
 
 from pyflowreg.errors import ConfigError
+from pyflowreg.motion_correction.reference import as_reference, read_reference_image
 
 from .scenes import interior, movie, save_tiff, seen, wobble
 
@@ -160,6 +161,50 @@ def test_an_image_that_cannot_be_read(correct, tmp_path):
     np.save(tmp_path / "r.npy", np.array([{}], dtype=object))
     with pytest.raises(ConfigError, match=r"r\.npy cannot be read"):
         correct(movie(wobble(3)), reference_frames=tmp_path / "r.npy")
+
+
+@pytest.mark.parametrize(
+    ("kind", "kept"),
+    # Bytes kept of a file: none, a piece of the header, all but the end.
+    [("npy", 0), ("npy", 40), ("npy", -9), ("png", 0), ("png", 30), ("tif", 0), ("tif", 6)],
+)
+def test_an_image_that_is_cut_short(tmp_path, kind, kept):
+    path = tmp_path / f"r.{kind}"
+    image = np.arange(1920, dtype=np.uint16).reshape(40, 48)
+    if kind == "npy":
+        np.save(path, image)
+    else:
+        imsave(path, image, check_contrast=False)
+    path.write_bytes(path.read_bytes()[:kept])
+    with pytest.raises(ConfigError, match=rf"the reference image .*r\.{kind} cannot be read: \w"):
+        read_reference_image(path, (40, 48, 1))
+
+
+def test_a_damaged_image(tmp_path):
+    path = tmp_path / "r.png"
+    imsave(path, np.arange(1920, dtype=np.uint16).reshape(40, 48), check_contrast=False)
+    data = bytearray(path.read_bytes())
+    data[14:30] = bytes(16)  # size and checksum of the header
+    path.write_bytes(data)
+    with pytest.raises(ConfigError, match=r"r\.png cannot be read"):
+        read_reference_image(path, (40, 48, 1))
+    path = tmp_path / "r.tif"
+    tifffile.imwrite(path, np.arange(1920, dtype=np.uint16).reshape(40, 48), compression="zlib")
+    data = bytearray(path.read_bytes())
+    data[-60:] = bytes(60)
+    path.write_bytes(data)
+    with pytest.raises(ConfigError, match=r"r\.tif cannot be read"):
+        read_reference_image(path, (40, 48, 1))
+
+
+@pytest.mark.parametrize("dtype", ["complex64", "U5", "S5", "datetime64[s]", "V8"])
+def test_an_array_that_is_no_image(tmp_path, dtype):
+    image = np.zeros((40, 48), dtype)
+    np.save(tmp_path / "r.npy", image)
+    with pytest.raises(ConfigError, match=r"r\.npy has dtype .*; give an image of real numbers"):
+        read_reference_image(tmp_path / "r.npy", (40, 48, 1))
+    with pytest.raises(ConfigError, match="given as an array has dtype"):
+        as_reference(image, (40, 48, 1), "given as an array")
 
 
 def test_the_reference_may_be_a_frame_of_another_recording(correct, tmp_path):

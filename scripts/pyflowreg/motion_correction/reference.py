@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import logging
 import math
+import struct
+import tokenize
+import zipfile
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -41,6 +44,22 @@ EXTRA_SIGMA = np.array([1.0, 1.0, 0.5])
 EXTRA_ALPHA = 2.0
 """Added to both smoothness weights while the reference frames are registered to each other."""
 
+UNREADABLE = (
+    ArithmeticError,
+    EOFError,
+    LookupError,
+    MemoryError,
+    OSError,
+    RuntimeError,
+    SyntaxError,
+    TypeError,
+    ValueError,
+    struct.error,
+    tokenize.TokenError,
+    zipfile.BadZipFile,
+)
+"""What the readers of images raise about files that are empty, cut short or damaged."""
+
 
 @dataclass(frozen=True)
 class Reference:
@@ -64,9 +83,15 @@ def as_reference(image: NDArray[Any], shape: tuple[int, ...], name: str) -> NDAr
     Raises
     ------
     ConfigError
-        If its shape is not that of the recording's frames, or a value is not finite or huge.
+        If it is not made of real numbers, its shape is not that of the recording's frames, or a
+        value is not finite or huge.
     """
-    array = np.asarray(image, dtype=np.float64)
+    array = np.asarray(image)
+    if array.dtype.kind not in "fiub":
+        raise ConfigError(
+            [f"the reference {name} has dtype {array.dtype}; give an image of real numbers."]
+        )
+    array = array.astype(np.float64)
     if array.ndim == 2:
         array = array[:, :, None]
     if array.shape != shape:
@@ -97,13 +122,15 @@ def read_reference_image(path: Path, shape: tuple[int, ...]) -> NDArray[np.float
         raise ConfigError([f"the reference image {path} does not exist; check reference_frames."])
     try:
         if path.suffix == ".npy":
-            image = np.load(path, allow_pickle=False)
+            with path.open("rb") as file:
+                image = np.lib.format.read_array(file, allow_pickle=False)
         else:
             from skimage.io import imread
 
             image = imread(path)
-    except (OSError, ValueError) as error:
-        raise ConfigError([f"the reference image {path} cannot be read: {error}."]) from error
+    except UNREADABLE as error:
+        reason = str(error).rstrip(".") or "it is damaged"
+        raise ConfigError([f"the reference image {path} cannot be read: {reason}."]) from error
     if image.ndim == 3 and image.shape != shape and np.moveaxis(image, 0, -1).shape == shape:
         image = np.moveaxis(image, 0, -1)
     return as_reference(image, shape, str(path))
