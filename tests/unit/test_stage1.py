@@ -266,5 +266,5 @@ def test_an_interrupted_recording_is_not_taken_for_finished(finished, monkeypatc
         patch.setattr(stage1, "correct_recording", killed)
         with pytest.raises(KeyboardInterrupt):
             stage1.run_stage1(finished)
-    with pytest.raises(ConfigError, match="rec_1 has no corrected frames .* run stage 1 first"):
+    with pytest.raises(ConfigError, match=r"rec_1 has no corrected frames .* run stage 1 first"):
         run_stage2(finished)
