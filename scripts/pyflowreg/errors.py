@@ -37,5 +37,9 @@ class InputError(PyflowregError, ValueError):
     """A file cannot be used as input; the message names it, and the frame if there is one."""
 
 
+class OutputError(PyflowregError, OSError):
+    """A file cannot be written; the message names it, the reason and the way out."""
+
+
 class BackendError(PyflowregError):
     """A flow backend is unknown or not installed."""

@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 
+from pyflowreg.errors import OutputError
 from pyflowreg.io.atomic import (
     atomic_path,
     atomic_paths,
@@ -49,7 +50,10 @@ def test_exception_keeps_the_old_file_and_leaves_nothing(tmp_path, failure):
 
 def test_several_files_appear_together_or_not_at_all(tmp_path):
     targets = [tmp_path / "a.txt", tmp_path / "b.txt"]
-    with pytest.raises(FileNotFoundError), atomic_paths(targets) as (first, _second):
+    with (
+        pytest.raises(OutputError, match=r"b\.txt cannot be written"),
+        atomic_paths(targets) as (first, _second),
+    ):
         first.write_text("only one of them")
     assert names(tmp_path) == []
     with atomic_paths(targets) as temporary:

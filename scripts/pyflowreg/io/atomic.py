@@ -14,6 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
+from pyflowreg.io.failures import make_folder, writing, writing_among_others
+
 # File systems (some network and FUSE mounts) that cannot flush a folder say so with these.
 _NO_FOLDER_SYNC = frozenset({errno.EINVAL, errno.ENOTSUP, errno.EACCES, errno.EBADF})
 
@@ -61,21 +63,30 @@ def atomic_paths(paths: Sequence[str | os.PathLike[str]]) -> Iterator[list[Path]
     ------
     list of Path
         Temporary files to write instead, in the same folders and with the same suffixes.
+
+    Raises
+    ------
+    OutputError
+        If the disk is full, a folder cannot be made or written, and the like.
     """
     targets = [Path(path) for path in paths]
     for target in targets:
-        target.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(target.parent)
     temporary = [temporary_sibling(target) for target in targets]
     try:
-        yield temporary
-        for file in temporary:
-            _sync_file(file)
+        with writing_among_others(dict(zip(temporary, targets, strict=True))):
+            yield temporary
+            for file in temporary:
+                _sync_file(file)
         for file, target in zip(temporary, targets, strict=True):
-            file.replace(target)
+            with writing(target):
+                file.replace(target)
     finally:
-        # After success nothing is left under the temporary names.
+        # After success nothing is left under the temporary names. On a read-only disk even
+        # removing a file that does not exist fails, which would hide the first error.
         for file in temporary:
-            file.unlink(missing_ok=True)
+            if os.path.lexists(file):
+                file.unlink(missing_ok=True)
     for folder in {target.parent for target in targets}:
         _sync_folder(folder)
 
@@ -108,7 +119,7 @@ def atomic_save_npy(path: str | os.PathLike[str], array: ArrayLike) -> None:
     array : array_like
         Any shape and any dtype but object.
     """
-    with atomic_path(path) as temporary, temporary.open("wb") as file:
+    with atomic_path(path) as temporary, writing(Path(path)), temporary.open("wb") as file:
         np.save(file, np.asarray(array), allow_pickle=False)
 
 
@@ -126,13 +137,13 @@ def atomic_save_npz(path: str | os.PathLike[str], **arrays: ArrayLike) -> None:
     if objects:
         raise ValueError(f"{path}: {', '.join(objects)} would need pickling; save plain arrays")
     savez: Any = np.savez_compressed  # its stubs reserve keyword names for options
-    with atomic_path(path) as temporary, temporary.open("wb") as file:
+    with atomic_path(path) as temporary, writing(Path(path)), temporary.open("wb") as file:
         savez(file, **arrays)
 
 
 def atomic_write_text(path: str | os.PathLike[str], text: str) -> None:
     """Write text (UTF-8, newlines as given), complete or not at all."""
-    with atomic_path(path) as temporary:
+    with atomic_path(path) as temporary, writing(Path(path)):
         temporary.write_bytes(text.encode("utf-8"))
 
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from pyflowreg.errors import InputError
 from pyflowreg.io.base import Frames, show_shape
 from pyflowreg.io.hdf5 import list_datasets, open_hdf5
-from pyflowreg.io.writing import BaseWriter
+from pyflowreg.io.hdf5_storage import Hdf5BaseWriter
 
 _SUFFIXES = (".hdf5", ".h5", ".hdf")
 
@@ -42,7 +42,7 @@ def existing_variant(path: str | os.PathLike[str]) -> Path | None:
     return found[0] if found else None
 
 
-class MaskWriter(BaseWriter):
+class MaskWriter(Hdf5BaseWriter):
     """Writer of idx.hdf: dataset idx, uint8, (T, H, W), compressed.
 
     Parameters
@@ -58,8 +58,8 @@ class MaskWriter(BaseWriter):
 
     def _open(self, temporary: list[Path]) -> None:
         frames, height, width, _ = self.shape
-        self._file = h5py.File(temporary[0], "w")
-        self._dataset = self._file.create_dataset(
+        file = self._create(temporary[0])
+        self._dataset = file.create_dataset(
             "idx",
             shape=(frames, height, width),
             maxshape=(None, height, width),
@@ -83,12 +83,10 @@ class MaskWriter(BaseWriter):
 
     def _write(self, frames: Frames, start: int) -> None:
         self._dataset[start : start + len(frames)] = frames[..., 0]
-
-    def _close(self) -> None:
-        self._file.close()
+        self._storage.check()
 
 
-class FieldWriter(BaseWriter):
+class FieldWriter(Hdf5BaseWriter):
     """Writer of w.h5: datasets u and v, float32, (T, H, W), pixels, backward map.
 
     Parameters
@@ -104,9 +102,9 @@ class FieldWriter(BaseWriter):
 
     def _open(self, temporary: list[Path]) -> None:
         frames, height, width, _ = self.shape
-        self._file = h5py.File(temporary[0], "w")
+        file = self._create(temporary[0])
         self._datasets = [
-            self._file.create_dataset(
+            file.create_dataset(
                 name,
                 shape=(frames, height, width),
                 maxshape=(None, height, width),
@@ -129,9 +127,7 @@ class FieldWriter(BaseWriter):
     def _write(self, frames: Frames, start: int) -> None:
         for k, dataset in enumerate(self._datasets):
             dataset[start : start + len(frames)] = frames[..., k]
-
-    def _close(self) -> None:
-        self._file.close()
+        self._storage.check()
 
 
 def _variant(path: str | os.PathLike[str]) -> Path:

@@ -12,7 +12,7 @@ import numpy as np
 from pyflowreg.errors import InputError
 from pyflowreg.io.axes import canonical_shape, to_canonical, user_axes
 from pyflowreg.io.base import BaseReader, Frames, InputOptions, Shape4, show_shape
-from pyflowreg.io.writing import BaseWriter
+from pyflowreg.io.hdf5_storage import Hdf5BaseWriter
 
 _CHANNEL = re.compile(r"ch([1-9][0-9]*)$")
 # 2-D: a channel of one frame, which is refused where the number of frames is checked.
@@ -199,14 +199,14 @@ class Hdf5Reader(BaseReader):
         self._file.close()
 
 
-class Hdf5Writer(BaseWriter):
+class Hdf5Writer(Hdf5BaseWriter):
     """Datasets ch1, ch2, ..., each (T, H, W), one chunk per frame, extensible in time."""
 
     def _open(self, temporary: list[Path]) -> None:
         frames, height, width, channels = self.shape
-        self._file = h5py.File(temporary[0], "w")
+        file = self._create(temporary[0])
         self._datasets = [
-            self._file.create_dataset(
+            file.create_dataset(
                 f"ch{k + 1}",
                 shape=(frames, height, width),
                 maxshape=(None, height, width),
@@ -219,19 +219,17 @@ class Hdf5Writer(BaseWriter):
     def _write(self, frames: Frames, start: int) -> None:
         for k, dataset in enumerate(self._datasets):
             dataset[start : start + len(frames)] = frames[..., k]
-
-    def _close(self) -> None:
-        self._file.close()
+        self._storage.check()
 
 
-class CaimanWriter(BaseWriter):
+class CaimanWriter(Hdf5BaseWriter):
     """One dataset `mov`, (T, H, W) or (T, H, W, C), as CaImAn loads it."""
 
     def _open(self, temporary: list[Path]) -> None:
         frames, height, width, channels = self.shape
         rest = (height, width) if channels == 1 else (height, width, channels)
-        self._file = h5py.File(temporary[0], "w")
-        self._dataset = self._file.create_dataset(
+        file = self._create(temporary[0])
+        self._dataset = file.create_dataset(
             "mov",
             shape=(frames, *rest),
             maxshape=(None, *rest),
@@ -242,6 +240,4 @@ class CaimanWriter(BaseWriter):
     def _write(self, frames: Frames, start: int) -> None:
         block = frames[..., 0] if self.shape[3] == 1 else frames
         self._dataset[start : start + len(frames)] = block
-
-    def _close(self) -> None:
-        self._file.close()
+        self._storage.check()

@@ -10,7 +10,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
-import h5py
 import numpy as np
 import scipy.io
 from numpy.typing import NDArray
@@ -20,8 +19,9 @@ from pyflowreg.errors import InputError
 from pyflowreg.io.atomic import atomic_path
 from pyflowreg.io.axes import canonical_shape, to_canonical, user_axes
 from pyflowreg.io.base import BaseReader, Frames, InputOptions, show_shape
+from pyflowreg.io.failures import writing
 from pyflowreg.io.hdf5 import Hdf5Reader
-from pyflowreg.io.writing import BaseWriter
+from pyflowreg.io.hdf5_storage import Hdf5BaseWriter
 
 _NUMERIC = {"double": "float64", "single": "float32"} | {
     name: name
@@ -196,7 +196,7 @@ def check_complete(path: Path) -> None:
         )
 
 
-class MatWriter(BaseWriter):
+class MatWriter(Hdf5BaseWriter):
     """MATLAB 7.3 file, streamed: variables ch1, ch2, ..., rows x columns x time in MATLAB."""
 
     _CLASSES: ClassVar[dict[str, str]] = {"float64": "double", "float32": "single"}
@@ -204,11 +204,10 @@ class MatWriter(BaseWriter):
     def _open(self, temporary: list[Path]) -> None:
         frames, height, width, channels = self.shape
         self._temporary = temporary[0]
-        # MATLAB keeps its own header in the first 512 bytes, which HDF5 skips.
-        self._file = h5py.File(self._temporary, "w", userblock_size=512)
+        file = self._create(self._temporary, userblock_size=512)
         self._datasets = []
         for k in range(channels):
-            dataset = self._file.create_dataset(
+            dataset = file.create_dataset(
                 f"ch{k + 1}",
                 shape=(frames, width, height),
                 maxshape=(None, width, height),
@@ -223,9 +222,10 @@ class MatWriter(BaseWriter):
     def _write(self, frames: Frames, start: int) -> None:
         for k, dataset in enumerate(self._datasets):
             dataset[start : start + len(frames)] = frames[..., k].transpose(0, 2, 1)
+        self._storage.check()
 
     def _close(self) -> None:
-        self._file.close()
+        super()._close()
         text = b"MATLAB 7.3 MAT-file, Platform: pyflowreg, HDF5 schema 1.00 ."
         with self._temporary.open("r+b") as file:
             # 116 bytes of text, 8 of offset (none), version, mark of little-endian order.
@@ -264,7 +264,7 @@ def save_mat(
     bad = [name for name in mapping if not _NAME.fullmatch(name)]
     if bad:
         raise ValueError(f"{path}: {', '.join(bad)} cannot be MATLAB variable names")
-    with atomic_path(path) as temporary:
+    with atomic_path(path) as temporary, writing(Path(path)):
         if max(map(_size, mapping.values()), default=0) > largest:
             import hdf5storage
 

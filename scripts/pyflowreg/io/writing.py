@@ -92,13 +92,15 @@ class BaseWriter(ABC):
 
     def begin(self, group: WriterGroup, temporary: list[Path]) -> None:
         """Create the temporary files, one per path."""
-        self._open(temporary)
+        with writing(self.paths[0]):
+            self._open(temporary)
         self._group = group
 
     def finish(self) -> None:
         """Close the temporary files and check that every frame was written."""
         self._group = None
-        self._close()
+        with writing(self.paths[0]):
+            self._close()
         if self.frames_written != self.shape[0]:
             raise RuntimeError(
                 f"{self.paths[0]}: {self.frames_written} of {self.shape[0]} frames were "
@@ -189,12 +191,15 @@ class PerChannelWriter(BaseWriter):
 
     def _open(self, temporary: list[Path]) -> None:
         for part, file in zip(self._parts, temporary, strict=True):
-            part._open([file])
+            with writing(part.paths[0]):
+                part._open([file])
 
     def _write(self, frames: Frames, start: int) -> None:
         for k, part in enumerate(self._parts):
-            part._write(frames[..., k : k + 1], start)
+            with writing(part.paths[0]):
+                part._write(frames[..., k : k + 1], start)
 
     def _close(self) -> None:
         for part in self._parts:
-            part._close()
+            with writing(part.paths[0]):
+                part._close()

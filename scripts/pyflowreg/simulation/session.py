@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from pyflowreg.core.numerics import to_dtype
 from pyflowreg.errors import ConfigError
+from pyflowreg.io.failures import make_folder
 from pyflowreg.simulation.motion import (
     Float,
     line_trajectory,
@@ -132,7 +133,7 @@ def simulate_session(config: SimulationConfig, folder: Path | str) -> list[Path]
     from pyflowreg.io.atomic import atomic_save_npz
 
     folder = Path(folder)
-    (folder / "truth").mkdir(parents=True, exist_ok=True)
+    make_folder(folder / "truth")
     scene = session_scene(config)
     paths = []
     for number, name in enumerate(config.names):
