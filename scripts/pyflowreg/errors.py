@@ -25,9 +25,7 @@ class ConfigError(PyflowregError, ValueError):
         self.problems = list(problems)
         noun = "problem" if len(self.problems) == 1 else "problems"
         bullets = "\n".join(f"  - {problem}" for problem in self.problems)
-        super().__init__(
-            f"{len(self.problems)} {noun} found before anything was started:\n{bullets}"
-        )
+        super().__init__(f"{len(self.problems)} {noun}:\n{bullets}")
 
     def __reduce__(self) -> tuple[type[ConfigError], tuple[list[str]]]:
         return type(self), (self.problems,)
