@@ -4,6 +4,7 @@ import h5py
 import numpy as np
 import pytest
 
+from pyflowreg.errors import ConfigError
 from pyflowreg.io import open_reader
 from pyflowreg.quality.demo_table import demo_table, main
 from pyflowreg.quality.figures import before_after_figure
@@ -121,6 +122,11 @@ def test_the_picture_is_the_same_every_time(session, tmp_path):
     first = before_after_figure(session, tmp_path / "a.png", recording="recording_01")
     second = before_after_figure(session, tmp_path / "b.png", recording="recording_01")
     assert first.read_bytes() == second.read_bytes()
+
+
+def test_a_picture_of_an_unknown_recording_names_the_known(session, tmp_path):
+    with pytest.raises(ConfigError, match=r"recording is 'rec'; .* recording_01, recording_02, "):
+        before_after_figure(session, tmp_path / "a.png", recording="rec")
 
 
 def test_missing_fields_are_a_message_that_tells_the_way_out(session, tmp_path, capsys):

@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from pyflowreg.core.warping import warp_frame
+from pyflowreg.errors import ConfigError
 from pyflowreg.io import open_reader
 from pyflowreg.io.atomic import atomic_path
 from pyflowreg.quality.metrics import (
@@ -58,6 +59,11 @@ def before_after_figure(
     -------
     pathlib.Path
         `path`.
+
+    Raises
+    ------
+    ConfigError
+        If the session has no such recording.
     """
     recordings = discover_recordings(config)
     centre = recordings[centre_index(config, recordings)]
@@ -90,7 +96,11 @@ def _choose(
 ) -> Recording:
     """Return the recording called `name`, or the one other than the centre that moved most."""
     if name is not None:
-        return next(r for r in recordings if r.name == name)
+        found = next((r for r in recordings if r.name == name), None)
+        if found is None:
+            known = ", ".join(r.name for r in recordings)
+            raise ConfigError([f"recording is {name!r}; the session has {known}."])
+        return found
     others = [r for r in recordings if r.name != centre.name] or [centre]
     return max(others, key=lambda r: displacement_summary(paths.recording(r.name).statistics)[0])
 
