@@ -118,15 +118,23 @@ def test_still_recordings_hardly_move_in_the_original_numerics(correct):
 
 
 @BOTH
-@pytest.mark.parametrize("options", [{}, {"cc_initialization": True}, {"update_reference": True}])
-def test_constant_recordings_stay_as_they_are(correct, numerics, options):
-    raw = np.full((4, 20, 24, 2), 7, np.uint16)
+@pytest.mark.parametrize("levels", [(7, 7), (7, 30), (0, 0), (0.1, 0.7)])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"cc_initialization": True},
+        {"update_reference": True, "buffer_size": 2},
+        {"reference_frames": 1, "channel_normalization": "separate"},
+        {"precision": "double", "quality_setting": "quality", "sigma": [2, 2, 1]},
+    ],
+)
+def test_constant_recordings_stay_as_they_are(correct, numerics, levels, options):
+    dtype = np.float32 if any(value % 1 for value in levels) else np.uint16
+    raw = np.broadcast_to(np.array(levels, dtype), (4, 20, 24, 2))
     result = correct(raw, numerics=numerics, output_typename="input", **options)
+    assert not result.w.any()
     np.testing.assert_array_equal(result.frames, raw)
-    if numerics == "standard":
-        assert not result.w.any()
-    else:  # reference and frames have different constant values, and rounding errors drift
-        assert np.abs(result.w).max() < 1
     assert all(np.isfinite(column).all() for column in result.statistics.values())
 
 

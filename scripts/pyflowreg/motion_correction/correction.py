@@ -24,7 +24,7 @@ from pyflowreg.io import Reader
 from pyflowreg.motion_correction.chunks import chunk_length
 from pyflowreg.motion_correction.frames import BinnedFrames, FrameRange
 from pyflowreg.motion_correction.options import OFOptions
-from pyflowreg.motion_correction.preprocessing import Preprocessor, gaussian
+from pyflowreg.motion_correction.preprocessing import Preprocessor, gaussian, without_rounding
 from pyflowreg.motion_correction.reference import (
     Reference,
     load_reference,
@@ -175,7 +175,7 @@ class RecordingCorrection:
         )
         if switches.batch_range:
             smooth = gaussian(self.reference[None], self._sigma)[0]
-            self._set_fixed(scale(smooth, np.float64))
+            self._set_fixed(scale(without_rounding(smooth), np.float64))
         else:
             # In the same order as the frames, so that a still frame has exactly no displacement.
             fixed = scale(self.reference[None], self._parameters.dtype)

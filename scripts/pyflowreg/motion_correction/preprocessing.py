@@ -72,6 +72,17 @@ def gaussian(frames: NDArray[Any], sigma: NDArray[np.float64]) -> NDArray[Any]:
     return to_dtype(out, frames.dtype) if integer else out
 
 
+def is_constant(low: NDArray[Any], high: NDArray[Any]) -> NDArray[np.bool_]:
+    """Tell which ranges, one per channel, are those of mere rounding errors."""
+    return np.asarray(high - low <= ROUNDING * np.maximum(np.abs(low), np.abs(high)))
+
+
+def without_rounding(image: NDArray[Any]) -> NDArray[Any]:
+    """Replace the channels of an image (H, W, C) that are constant but for rounding errors."""
+    low, high = image.min(axis=(0, 1)), image.max(axis=(0, 1))
+    return np.where(is_constant(low, high), low, image)
+
+
 @dataclass(frozen=True)
 class Scale:
     """An affine intensity scale, one range per channel.
@@ -82,18 +93,21 @@ class Scale:
         Intensities that become 0 and 1, shape (C,).
     clip : bool
         Clip to [0, 1]; only rounding is ever clipped when the range is that of the data.
+    constant : ndarray, optional
+        Intensity that replaces a channel's, NaN for channels that keep theirs, shape (C,).
     """
 
     low: NDArray[np.float64]
     high: NDArray[np.float64]
     clip: bool = False
+    constant: NDArray[np.float64] | None = None
 
     def __call__(self, frames: NDArray[Any], dtype: DTypeLike) -> NDArray[Any]:
         """Scale frames (..., C); a channel of constant intensity is not stretched."""
-        span = self.high - self.low
-        # A range of mere rounding errors is none.
-        flat = span <= ROUNDING * np.maximum(np.abs(self.low), np.abs(self.high))
-        factor = 1 / np.where(flat, 1.0, span)
+        if self.constant is not None:
+            frames = np.where(np.isnan(self.constant), frames, self.constant)
+        flat = is_constant(self.low, self.high)
+        factor = 1 / np.where(flat, 1.0, self.high - self.low)
         # mat2gray only clips a constant image.
         offset = np.where(flat & self.clip, 0.0, self.low * factor)
         out = frames * factor - offset
@@ -124,11 +138,16 @@ class RangeFinder:
         self.high = np.maximum(self.high, frames.max(axis=(0, 1, 2)))
 
     def scale(self, clip: bool) -> Scale:
-        """The range found so far."""
+        """The range found so far; with `clip`, that of the very frames that are to be scaled.
+
+        Rounding errors of a constant channel would then be the only structure the flow sees.
+        """
         low, high = self.low, self.high
+        still = is_constant(low, high)
+        constant = np.where(still, low, np.nan) if clip and still.any() else None
         if self._joint:
             low, high = np.full_like(low, low.min()), np.full_like(high, high.max())
-        return Scale(low, high, clip)
+        return Scale(low, high, clip, constant)
 
 
 def robust_scale(reference: NDArray[Any], joint: bool) -> Scale:
