@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import functools
+import hashlib
 import logging
 import os
+import types
+import uuid
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
@@ -134,8 +138,6 @@ def plain_options(options: OFOptions) -> dict[str, Any]:
 
 
 def _plain(value: Any) -> Any:
-    import hashlib
-
     import numpy as np
 
     if isinstance(value, np.ndarray):
@@ -146,5 +148,54 @@ def _plain(value: Any) -> Any:
     if isinstance(value, tuple):
         return [_plain(entry) for entry in value]
     if callable(value):
-        return f"{getattr(value, '__module__', '')}.{getattr(value, '__qualname__', repr(value))}"
+        return _function(value)
     return value
+
+
+@functools.cache
+def _this_process() -> str:
+    return uuid.uuid4().hex
+
+
+def _function(value: Any, seen: frozenset[int] = frozenset()) -> str:
+    """Name a function and what it computes; one that cannot be looked into equals no other run's.
+
+    Parameters
+    ----------
+    value : callable
+        Functions written in Python are told apart by their code, defaults and closure; partials,
+        methods, builtins and objects are never the same in two processes.
+    seen : frozenset of int
+        Identities of what is being described, because closures may refer to themselves.
+    """
+    name = f"{getattr(value, '__module__', '')}.{getattr(value, '__qualname__', type(value))}"
+    if not isinstance(value, types.FunctionType):
+        return f"{name} {_this_process()}"
+    inner = seen | {id(value)}
+    parts = [_part(part, inner) for part in (value.__code__, value.__defaults__)]
+    parts.append(_part(value.__kwdefaults__, inner))
+    for cell in value.__closure__ or ():
+        try:
+            parts.append(_part(cell.cell_contents, inner))
+        except ValueError:  # a name that is not bound yet
+            parts.append("empty")
+    return f"{name} {hashlib.sha256(repr(parts).encode()).hexdigest()}"
+
+
+def _part(value: Any, seen: frozenset[int]) -> str:
+    """Describe a constant, a default or a closure's value, the same in every process if it can."""
+    if id(value) in seen:
+        return "itself"
+    inner = seen | {id(value)}
+    if isinstance(value, types.CodeType):  # its repr holds an address
+        constants = [_part(constant, inner) for constant in value.co_consts]
+        return repr((value.co_code.hex(), value.co_names, value.co_varnames, constants))
+    if isinstance(value, tuple | list):
+        return f"{type(value).__name__}{[_part(entry, inner) for entry in value]}"
+    if isinstance(value, set | frozenset):
+        return f"{type(value).__name__}{sorted(_part(entry, inner) for entry in value)}"
+    if isinstance(value, Mapping):
+        return repr([(_part(key, inner), _part(entry, inner)) for key, entry in value.items()])
+    if isinstance(value, types.ModuleType):
+        return value.__name__
+    return _function(value, seen) if callable(value) else repr(_plain(value))
