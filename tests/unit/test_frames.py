@@ -7,6 +7,7 @@ import pytest
 
 from pyflowreg.core.numerics import PROFILES
 from pyflowreg.errors import ConfigError, InputError
+from pyflowreg.motion_correction import frames as frames_module
 from pyflowreg.motion_correction.chunks import chunk_length
 from pyflowreg.motion_correction.frames import BinnedFrames, FrameRange
 
@@ -66,6 +67,25 @@ def test_batches_do_not_share_a_bin(numerics):
 def test_integers_are_rounded():
     assert binned([1, 2, 4, 4], 2, dtype="uint16") == [2, 4]
     assert binned([-1, -2, 4, 5], 2, dtype="int16") == [-2, 5]
+
+
+@pytest.mark.parametrize("dtype", ["uint16", "float32", "float64"])
+@pytest.mark.parametrize("numerics", ["standard", "matlab"])
+def test_a_long_bin_is_read_in_blocks(monkeypatch, numerics, dtype):
+    values = (1000 * np.random.default_rng(0).random(35)).astype(dtype)
+    expected = binned(values, 15, numerics=numerics, dtype=dtype)
+    for block in (1, 4, 7):
+        longest = []
+
+        class Watched(InMemory):
+            def read(self, start, stop, longest=longest):
+                longest.append(stop - start)
+                return super().read(start, stop)
+
+        monkeypatch.setattr(frames_module, "chunk_length", lambda *size, block=block: block)
+        frames = BinnedFrames(Watched(values, dtype), 15, 400, PROFILES[numerics])
+        assert frames.read(0, frames.shape[0])[:, 0, 0, 0].tolist() == expected
+        assert max(longest) == block
 
 
 def test_bins_of_one_frame_are_the_recording():

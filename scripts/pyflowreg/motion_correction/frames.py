@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from pyflowreg.core.numerics import LARGEST, Numerics, to_dtype
 from pyflowreg.errors import ConfigError, InputError
 from pyflowreg.io import Reader
+from pyflowreg.motion_correction.chunks import chunk_length
 
 
 @dataclass(frozen=True)
@@ -79,6 +80,7 @@ class BinnedFrames:
             )
             raise ConfigError([text])
         self.shape = (count, *reader.shape[1:])
+        self._block = chunk_length(*reader.shape[1:])
         self.dtype = reader.dtype
 
     def read(self, start: int, stop: int) -> NDArray[Any]:
@@ -93,10 +95,17 @@ class BinnedFrames:
             return self._checked(self._reader.read(start, stop), start)
         out = np.empty((stop - start, *self.shape[1:]), self.dtype)
         for position, group in enumerate(self._bins[start:stop]):
-            raw = self._checked(self._reader.read(group.start, group.stop), group.start)
-            mean = raw.sum(axis=0, dtype=np.float64) / group.divisor
-            out[position] = to_dtype(mean, self.dtype)
+            out[position] = to_dtype(self._sum(group) / group.divisor, self.dtype)
         return out
+
+    def _sum(self, group: Bin) -> NDArray[np.float64]:
+        """Add the frames of a bin one by one, so that the blocks they are read in do not matter."""
+        total = np.zeros(self.shape[1:])
+        for first in range(group.start, group.stop, self._block):
+            last = min(first + self._block, group.stop)
+            for frame in self._checked(self._reader.read(first, last), first):
+                total += frame
+        return total
 
     def where(self, index: int) -> str:
         """Say which frame of which file a frame is, for messages."""
