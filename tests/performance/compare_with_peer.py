@@ -50,7 +50,7 @@ def run_ours(simulation, session, output, options, stage2):
     paths = session_paths(config)
     folders = [paths.recording(recording.name) for recording in discover_recordings(config)]
     errors = session_errors(
-        [load_displacements(folder.folder) for folder in folders],
+        (load_displacements(folder.folder) for folder in folders),
         [load_field(folder.w_to_reference) for folder in folders],
         _truth_files(simulation, session),
         simulation.n_recordings // 2,

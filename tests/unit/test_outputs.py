@@ -41,8 +41,6 @@ def test_aligned_recordings_by_format(kind, suffix):
         (outputs.find_compensated, "compensated.hdf5", "compensated.HDF5"),
         (outputs.find_idx, "idx.hdf", "idx.hdf5"),
         (outputs.find_displacements, "w.h5", "w.hdf"),
-        (outputs.find_statistics, "statistics.npz", "statistics.mat"),
-        (outputs.find_reference_frame, "reference_frame.npy", "reference_frame.mat"),
     ],
 )
 def test_names_of_the_toolbox_are_found(tmp_path, find, ours, theirs):

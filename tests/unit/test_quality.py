@@ -4,7 +4,7 @@ import h5py
 import numpy as np
 import pytest
 
-from pyflowreg.errors import ConfigError
+from pyflowreg.errors import ConfigError, InputError
 from pyflowreg.io import open_reader
 from pyflowreg.quality.demo_table import demo_table, main
 from pyflowreg.quality.figures import before_after_figure
@@ -13,6 +13,8 @@ from pyflowreg.quality.metrics import (
     frame_correlation,
     interior,
     load_average,
+    load_displacements,
+    load_field,
     movie_average,
     recording_metrics,
 )
@@ -127,6 +129,23 @@ def test_the_picture_is_the_same_every_time(session, tmp_path):
 def test_a_picture_of_an_unknown_recording_names_the_known(session, tmp_path):
     with pytest.raises(ConfigError, match=r"recording is 'rec'; .* recording_01, recording_02, "):
         before_after_figure(session, tmp_path / "a.png", recording="rec")
+
+
+def test_fields_are_read_in_blocks_under_the_names_of_the_toolbox_too(tmp_path):
+    w = np.random.default_rng(0).normal(size=(70, 5, 6, 2)).astype(np.float32)
+    with h5py.File(tmp_path / "w.hdf", "w") as file:
+        file["u"], file["v"] = w[..., 0], w[..., 1]
+    np.testing.assert_array_equal(load_displacements(tmp_path), w)
+
+
+def test_fields_that_cannot_be_used_are_named(tmp_path):
+    with h5py.File(tmp_path / "w.h5", "w") as file:
+        file["u"] = np.zeros((3, 4, 5))
+    with pytest.raises(InputError, match=r"w\.h5 has no dataset v"):
+        load_displacements(tmp_path)
+    (tmp_path / "w_to_reference.npz").write_bytes(b"PK\3\4 damaged")
+    with pytest.raises(InputError, match=r"w_to_reference\.npz cannot be read: .* stage 2"):
+        load_field(tmp_path / "w_to_reference.npz")
 
 
 def test_missing_fields_are_a_message_that_tells_the_way_out(session, tmp_path, capsys):

@@ -33,11 +33,6 @@ class Backend(Protocol):
 _BACKENDS = {"flowreg": "pyflowreg.core.backends.flowreg"}
 
 
-def available_backends() -> list[str]:
-    """Names of the backends that this installation has."""
-    return list(_BACKENDS)
-
-
 def check_backend(name: str) -> None:
     """Raise `BackendError` unless backend `name` can be used; imports nothing heavy.
 

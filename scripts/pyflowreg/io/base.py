@@ -114,9 +114,6 @@ class Reader(Protocol):
     def read(self, start: int, stop: int) -> Frames:
         """Read frames start (inclusive) to stop (exclusive), 0-based, as (n, H, W, C)."""
 
-    def read_frames(self, indices: Sequence[int]) -> Frames:
-        """Read frames by 0-based number, in the given order, as (n, H, W, C)."""
-
     def close(self) -> None:
         """Release the file."""
 
@@ -229,28 +226,6 @@ class BaseReader(ABC):
         if self.options.channels is not None:
             frames = frames[..., self.options.channels]
         return np.ascontiguousarray(frames, dtype=self.dtype)
-
-    def read_frames(self, indices: Sequence[int]) -> Frames:
-        """Read frames by number.
-
-        Parameters
-        ----------
-        indices : sequence of int
-            0-based; any order, repeats allowed.
-
-        Returns
-        -------
-        ndarray, shape (n, H, W, C)
-            In the order asked for.
-        """
-        wanted = np.asarray(indices, dtype=np.int64)
-        out = np.empty((wanted.size, *self.shape[1:]), self.dtype)
-        # Runs of consecutive numbers are read at once.
-        for run in np.split(np.arange(wanted.size), np.flatnonzero(np.diff(wanted) != 1) + 1):
-            if run.size:
-                first, last = int(wanted[run[0]]), int(wanted[run[-1]])
-                out[run[0] : run[-1] + 1] = self.read(first, last + 1)
-        return out
 
     def __enter__(self) -> Self:
         return self

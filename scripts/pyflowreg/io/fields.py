@@ -161,6 +161,14 @@ def mask_shape(path: str | os.PathLike[str]) -> tuple[int, int, int]:
     return int(frames), int(height), int(width)
 
 
+def field_shape(path: str | os.PathLike[str]) -> tuple[int, int, int]:
+    """Shape (T, H, W) of the displacement fields in a file, from its header."""
+    file = _variant(path)
+    with open_hdf5(file) as handle:
+        frames, height, width = _dataset(file, handle, "u").shape
+    return int(frames), int(height), int(width)
+
+
 def _blocks(path: Path, datasets: list[Any], chunk: int) -> Iterator[list[NDArray[Any]]]:
     for start in range(0, datasets[0].shape[0], chunk):
         try:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -52,14 +52,14 @@ class EndPointErrors:
 
 
 def session_errors(
-    within: Sequence[Field], between: Sequence[Field], truth_files: Sequence[Path], centre: int
+    within: Iterable[Field], between: Sequence[Field], truth_files: Sequence[Path], centre: int
 ) -> list[EndPointErrors]:
     """Score the fields of a whole simulated session.
 
     Parameters
     ----------
-    within : sequence of ndarray, each (T, H, W, 2)
-        Stage-1 fields, one array per recording, pixels.
+    within : iterable of ndarray, each (T, H, W, 2)
+        Stage-1 fields, one array per recording, pixels; one is held at a time.
     between : sequence of ndarray, each (H, W, 2)
         Stage-2 fields, pixels.
     truth_files : sequence of Path
@@ -74,13 +74,17 @@ def session_errors(
         decides, are taken into account in stage 2.
     """
     truths = [load_truth(path) for path in truth_files]
-    offsets = [stage1_offset(w, truth) for w, truth in zip(within, truths, strict=True)]
+    offsets, first = [], []
+    for w, truth in zip(within, truths, strict=True):
+        offsets.append(stage1_offset(w, truth))
+        before = _typical(stage1_error(np.zeros_like(w), truth))
+        first.append((before, _typical(stage1_error(w, truth))))
     result = []
-    for w, field, truth, offset in zip(within, between, truths, offsets, strict=True):
+    for field, truth, offset, (before, after) in zip(between, truths, offsets, first, strict=True):
         result.append(
             EndPointErrors(
-                stage1_before=_typical(stage1_error(np.zeros_like(w), truth)),
-                stage1=_typical(stage1_error(w, truth)),
+                stage1_before=before,
+                stage1=after,
                 stage2_before=float(stage2_error(np.zeros_like(field), truth).mean()),
                 stage2=float(
                     stage2_error(field, truth, offset=offset, centre_offset=offsets[centre]).mean()
@@ -110,7 +114,7 @@ def demo_table(config: SessionConfig, truth_dir: Path | str) -> str:
     paths = session_paths(config)
     folders = [paths.recording(recording.name) for recording in recordings]
     errors = session_errors(
-        [load_displacements(folder.folder) for folder in folders],
+        (load_displacements(folder.folder) for folder in folders),
         [load_field(folder.w_to_reference) for folder in folders],
         [Path(truth_dir) / f"{recording.name}_truth.npz" for recording in recordings],
         centre,

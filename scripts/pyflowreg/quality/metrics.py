@@ -12,11 +12,14 @@ from numpy.typing import NDArray
 
 from pyflowreg.errors import InputError
 from pyflowreg.io import open_reader
+from pyflowreg.io.fields import field_shape, iter_fields
+from pyflowreg.motion_correction.statistics import RunningMean
 from pyflowreg.session.outputs import (
     find_compensated,
     find_displacements,
     recording_paths,
 )
+from pyflowreg.session.stage2_between_avgs import read_field
 
 if TYPE_CHECKING:
     from pyflowreg.io import Reader
@@ -117,24 +120,30 @@ def load_displacements(folder: Path) -> NDArray[np.float32]:
             f"{folder} holds no displacement fields (w.h5): set `save_w: true` in flow_options and "
             "run stage 1 again."
         )
-    import h5py
-
-    with h5py.File(path, "r") as file:
-        return np.stack([file["u"][()], file["v"][()]], axis=-1).astype(np.float32, copy=False)
+    frames, height, width = field_shape(path)
+    fields = np.empty((frames, height, width, 2), np.float32)
+    start = 0
+    for block in iter_fields(path):
+        fields[start : start + len(block)] = block
+        start += len(block)
+    return fields
 
 
 def load_field(path: Path) -> Image:
     """Read a `w_to_reference.npz`, float64 (H, W, 2), pixels, backward map."""
-    with np.load(_needed(path)) as data:
-        return np.stack([data["u"], data["v"]], axis=-1).astype(np.float64, copy=False)
+    field = read_field(_needed(path))
+    if field is None:
+        raise InputError(f"{path} cannot be read: delete it and run stage 2 again.")
+    return field
 
 
 def movie_average(reader: Reader) -> Image:
     """Return the mean over the frames, float64 (H, W, C)."""
-    total = np.zeros(reader.shape[1:])
+    mean = RunningMean()
     for frames in _chunks(reader):
-        total += frames.sum(axis=0, dtype=np.float64)
-    return total / reader.shape[0]
+        for frame in frames:
+            mean.add(frame)
+    return mean.mean()
 
 
 def frame_correlation(reader: Reader, average: Image, border: int = BORDER) -> Image:

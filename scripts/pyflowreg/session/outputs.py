@@ -30,8 +30,6 @@ ALIGNED_SUFFIX = {"TIFF": ".tif", "HDF5": ".hdf5"}
 _ALTERNATIVES = {
     COMPENSATED: ("compensated.HDF5", "compensated.h5", "compensated.hdf"),
     IDX: ("idx.hdf5", "idx.HDF5", "idx.HDF", "idx.h5"),
-    STATISTICS: ("statistics.mat",),
-    REFERENCE_FRAME: ("reference_frame.mat",),
     DISPLACEMENTS: ("w.hdf", "w.hdf5", "w.HDF5", "w.HDF"),
 }
 
@@ -233,16 +231,6 @@ def find_compensated(folder: Path) -> Path | None:
 def find_idx(folder: Path) -> Path | None:
     """Return the valid masks in `folder`, also as the toolbox names them, or None."""
     return _find(folder, IDX)
-
-
-def find_statistics(folder: Path) -> Path | None:
-    """Return the statistics in `folder` (npz, or the toolbox's mat), or None."""
-    return _find(folder, STATISTICS)
-
-
-def find_reference_frame(folder: Path) -> Path | None:
-    """Return the reference frame in `folder` (npy, or the toolbox's mat), or None."""
-    return _find(folder, REFERENCE_FRAME)
 
 
 def find_displacements(folder: Path) -> Path | None:
