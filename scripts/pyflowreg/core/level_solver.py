@@ -15,9 +15,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pyflowreg.core.jit import kernel
+from pyflowreg.core.power import power
 
 OMEGA = 1.95
 EPSILON = 1e-5
+
+
+@kernel()
+def _penalise(plane, a):
+    """Replace every value q by a q^(a - 1), the derivative of the penalty q^a."""
+    real = plane.dtype.type
+    for y in range(plane.shape[0]):
+        row = plane[y]
+        for x in range(plane.shape[1]):
+            row[x] = a * power(row[x], a - real(1), real)
 
 
 @kernel()
@@ -25,7 +36,6 @@ def _data_weight(J, du, dv, a, eps, out):
     height, width = out.shape
     zero = out.dtype.type(0)
     two = out.dtype.type(2)
-    power = a - out.dtype.type(1)
     for y in range(height):
         for x in range(width):
             p = du[y + 1, x + 1]
@@ -34,7 +44,8 @@ def _data_weight(J, du, dv, a, eps, out):
                 J[0, y, x] * p * p + J[1, y, x] * q * q + two * (J[3, y, x] * p * q)
                 + two * (J[4, y, x] * p) + two * (J[5, y, x] * q) + J[2, y, x]
             )  # fmt: skip
-            out[y, x] = a * (max(value, zero) + eps) ** power
+            out[y, x] = max(value, zero) + eps
+    _penalise(out, a)
 
 
 @kernel()
@@ -50,7 +61,6 @@ def _difference(values, index, size, stride_h):
 @kernel()
 def _smoothness_weight(u, v, du, dv, hx, hy, a, eps, out):
     height, width = out.shape
-    power = a - out.dtype.type(1)
     full_u = u + du
     full_v = v + dv
     for y in range(height):
@@ -59,7 +69,8 @@ def _smoothness_weight(u, v, du, dv, hx, hy, a, eps, out):
             uy = _difference(full_u[:, x], y, height, hy)
             vx = _difference(full_v[y], x, width, hx)
             vy = _difference(full_v[:, x], y, height, hy)
-            out[y, x] = a * (ux * ux + uy * uy + vx * vx + vy * vy + eps) ** power
+            out[y, x] = ux * ux + uy * uy + vx * vx + vy * vy + eps
+    _penalise(out, a)
 
 
 @kernel()
