@@ -1,6 +1,7 @@
 """The motion correction of one recording, through its files."""
 
 import logging
+import sys
 from pathlib import Path
 
 import h5py
@@ -641,3 +642,23 @@ def test_progress_is_logged(correct, caplog):
     with caplog.at_level(logging.INFO):
         correct(movie(wobble(4)))
     assert "rec.tif" in caplog.text
+
+
+@pytest.mark.parametrize("terminal", [False, True])
+@pytest.mark.parametrize("set_up", [False, True])
+def test_verbose_shows_progress(correct, caplog, capsys, monkeypatch, terminal, set_up):
+    """With and without logging set up by the program, which is left as it was."""
+    raw = movie(wobble(4))
+    if not set_up:
+        monkeypatch.setattr(logging.root, "handlers", [])
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: terminal)
+    monkeypatch.setattr("pyflowreg.motion_correction.progress.BAR_EVERY", 0)
+    package = logging.getLogger("pyflowreg")
+    before = package.level, list(package.handlers)
+    correct(raw)
+    assert "rec.tif" not in caplog.text + capsys.readouterr().err
+    correct(raw, verbose=True)
+    error = capsys.readouterr().err
+    assert "rec.tif: 4 frames in" in (caplog.text if set_up else error)
+    assert ("rec.tif [####" in error) == terminal
+    assert (package.level, package.handlers) == before

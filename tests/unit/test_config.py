@@ -231,7 +231,7 @@ def test_settings_of_a_stage_hold_what_decides_its_results():
         setattr(config, key, value)
     assert config.settings_of_stage(1) == first
     assert config.settings_of_stage(3) == third
-    config.flow_options = {"alpha": 1.5, "verbose": True}
+    config.flow_options = {"alpha": 1.5, "bin_size": 1}
     assert config.settings_of_stage(1) == first, "a default written out changes nothing"
     config.flow_options = {"weight": np.ones((1, 4, 4))}
     json.dumps(config.settings_of_stage(1))

@@ -110,7 +110,7 @@ def test_a_changed_setting_redoes_every_recording(finished, corrected, change):
         {"sigma_smooth": 3.0},
         {"center": "rec_1"},
         {"align_output_format": "HDF5"},
-        {"flow_options": {"quality_setting": "fast", "verbose": True}},
+        {"flow_options": {"quality_setting": "fast", "bin_size": 1}},
         {"flow_options": {"quality_setting": "fast", "alpha": 1.5}},
         {"backend_params": {"device": "cpu"}},
     ],

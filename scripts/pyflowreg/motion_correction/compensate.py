@@ -19,7 +19,7 @@ from pyflowreg.io.opening import make_writer
 from pyflowreg.io.writing import BaseWriter, WriterGroup
 from pyflowreg.motion_correction.correction import CorrectedChunk, RecordingCorrection
 from pyflowreg.motion_correction.options import OFOptions
-from pyflowreg.motion_correction.progress import Progress
+from pyflowreg.motion_correction.progress import Progress, shown_messages
 from pyflowreg.motion_correction.statistics import STATISTICS, RunningMean
 
 __all__ = ["available_threads", "compensate_recording", "correct_recording"]
@@ -213,4 +213,5 @@ def compensate_recording(
     >>> options = OFOptions(input_file="rec.tif", output_path="out", output_format="HDF5")
     >>> reference = compensate_recording(options)  # doctest: +SKIP
     """
-    return correct_recording(options, reference_frame, threads).reference
+    with shown_messages(options.verbose):
+        return correct_recording(options, reference_frame, threads).reference

@@ -209,7 +209,8 @@ class OFOptions(Settings):
     )
     verbose: Flag = Field(
         False,
-        description="Log progress. The toolbox prints when it is false; here true means talk.",
+        description="Show progress and messages on standard error. "
+        "The toolbox prints when it is false; here true means talk.",
     )
     use_gpu: Flag = Field(False, description="Always false; a GPU is chosen by flow_backend.")
     preproc_funct: Annotated[

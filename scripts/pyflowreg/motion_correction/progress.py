@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import sys
 import time
+from collections.abc import Iterator
 from types import TracebackType
 from typing import Self
 
@@ -15,8 +17,36 @@ BAR_EVERY = 0.2
 BAR_WIDTH = 30
 
 
+@contextlib.contextmanager
+def shown_messages(verbose: bool) -> Iterator[None]:
+    """Show what this package reports, also in a program that has not set up logging.
+
+    Parameters
+    ----------
+    verbose : bool
+        False leaves logging as it is.
+    """
+    package = logging.getLogger("pyflowreg")
+    if not verbose or (package.isEnabledFor(logging.INFO) and package.hasHandlers()):
+        yield
+        return
+    level = package.level
+    own = None
+    if not package.hasHandlers():
+        own = logging.StreamHandler(sys.stderr)
+        own.setFormatter(logging.Formatter("%(message)s"))
+        package.addHandler(own)
+    package.setLevel(min(logging.INFO, package.getEffectiveLevel()))
+    try:
+        yield
+    finally:
+        package.setLevel(level)
+        if own is not None:
+            package.removeHandler(own)
+
+
 class Progress:
-    """Counts frames; use as a context manager.
+    """Counts frames; use as a context manager. Silent where INFO messages are not logged.
 
     Parameters
     ----------
@@ -29,7 +59,7 @@ class Progress:
     def __init__(self, name: str, total: int) -> None:
         self._name = name
         self._total = total
-        self._terminal = sys.stderr.isatty()
+        self._terminal = sys.stderr.isatty() and logger.isEnabledFor(logging.INFO)
         self._start = self._shown = time.monotonic()
 
     def __enter__(self) -> Self:

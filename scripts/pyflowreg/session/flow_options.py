@@ -25,6 +25,7 @@ DECIDED = {
     "output_format": "corrected recordings of a session are HDF5; for the aligned ones set "
     "align_output_format at the top level",
     "naming_convention": "the file names of a session are fixed",
+    "verbose": "a session always shows its progress",
     "min_frames_per_reference": "it only matters for several references, which are not offered",
 }
 """Keys that would have no effect in a session, with the reason."""
@@ -129,7 +130,7 @@ def plain_options(options: OFOptions) -> dict[str, Any]:
     dict
         Arrays and functions are replaced by a digest.
     """
-    left_out = {*DECIDED, *TOP_LEVEL, "verbose", "n_references", "use_gpu"}
+    left_out = {*DECIDED, *TOP_LEVEL, "n_references", "use_gpu"}
     return {
         name: _plain(getattr(options, name))
         for name in type(options).model_fields
