@@ -72,6 +72,13 @@ def session_errors(
     list of EndPointErrors
         In the order of the recordings. The resting positions of the averages, which stage 1
         decides, are taken into account in stage 2.
+
+    Raises
+    ------
+    FileNotFoundError
+        If a file of the truth is missing.
+    ValueError
+        If the sequences differ in length, or fields do not have the size of their truth.
     """
     truths = [load_truth(path) for path in truth_files]
     offsets, first = [], []
@@ -108,6 +115,15 @@ def demo_table(config: SessionConfig, truth_dir: Path | str) -> str:
     -------
     str
         Several lines, ending with a newline.
+
+    Raises
+    ------
+    ConfigError
+        If the recordings or the centre cannot be found.
+    InputError
+        If results of the session are missing or cannot be read.
+    FileNotFoundError
+        If a file of the truth is missing.
     """
     recordings = discover_recordings(config)
     centre = centre_index(config, recordings)
@@ -157,7 +173,18 @@ def _typical(error: NDArray[np.float64]) -> float:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Write the table to standard output; return the exit status."""
+    """Write the table to standard output.
+
+    Parameters
+    ----------
+    arguments : sequence of str, optional
+        Arguments; default those of the process.
+
+    Returns
+    -------
+    int
+        Exit status: 2 if the session cannot be compared.
+    """
     parser = argparse.ArgumentParser(
         prog="python -m pyflowreg.quality.demo_table",
         description="Compare a finished, simulated session with its known truth.",

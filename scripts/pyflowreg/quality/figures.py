@@ -64,6 +64,21 @@ def before_after_figure(
     ------
     ConfigError
         If the session has no such recording.
+
+    Raises
+    ------
+    ConfigError
+        If the recordings or the centre cannot be found.
+    InputError
+        If results of stage 1 or 2 are missing or cannot be read.
+    FileNotFoundError
+        If stage 3 has not written its mask.
+    StopIteration
+        If there is no recording of that name.
+    IndexError
+        If there is no such channel.
+    OutputError
+        If the PNG cannot be written.
     """
     recordings = discover_recordings(config)
     centre = recordings[centre_index(config, recordings)]

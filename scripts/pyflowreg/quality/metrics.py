@@ -101,19 +101,67 @@ def recording_metrics(config: SessionConfig, recording: Recording) -> RecordingM
 
 
 def displacement_summary(statistics: Path) -> tuple[float, float]:
-    """Return the mean and the largest displacement, pixels, of a `statistics.npz`."""
+    """Return the mean and the largest displacement of a recording.
+
+    Parameters
+    ----------
+    statistics : Path
+        Its `statistics.npz`.
+
+    Returns
+    -------
+    mean, largest : float
+        Over all frames and pixels, pixels.
+
+    Raises
+    ------
+    InputError
+        If the file does not exist.
+    """
     with np.load(_needed(statistics)) as data:
         return float(np.mean(data["mean_disp"])), float(np.max(data["max_disp"]))
 
 
 def load_average(path: Path) -> Image:
-    """Read a temporal average, float64 (H, W, C)."""
+    """Read a temporal average.
+
+    Parameters
+    ----------
+    path : Path
+        `temporal_average.npy` of a recording.
+
+    Returns
+    -------
+    ndarray, float64, shape (H, W, C)
+        The average.
+
+    Raises
+    ------
+    InputError
+        If the file does not exist.
+    """
     average = np.asarray(np.load(_needed(path)), dtype=np.float64)
     return average[..., None] if average.ndim == 2 else average
 
 
 def load_displacements(folder: Path) -> NDArray[np.float32]:
-    """Read the fields of all frames in the folder of a recording, float32 (T, H, W, 2), pixels."""
+    """Read the fields of all frames of a recording.
+
+    Parameters
+    ----------
+    folder : Path
+        Output folder of the recording.
+
+    Returns
+    -------
+    ndarray, float32, shape (T, H, W, 2)
+        Stage-1 fields, pixels, backward map corrected(y, x) = frame(y + v, x + u).
+
+    Raises
+    ------
+    InputError
+        If stage 1 has not written them.
+    """
     path = find_displacements(folder)
     if path is None:
         raise InputError(
@@ -130,7 +178,23 @@ def load_displacements(folder: Path) -> NDArray[np.float32]:
 
 
 def load_field(path: Path) -> Image:
-    """Read a `w_to_reference.npz`, float64 (H, W, 2), pixels, backward map."""
+    """Read a `w_to_reference.npz`.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+
+    Returns
+    -------
+    ndarray, float64, shape (H, W, 2)
+        Stage-2 field, pixels, backward map centre(y, x) = recording(y + v, x + u).
+
+    Raises
+    ------
+    InputError
+        If the file does not exist.
+    """
     field = read_field(_needed(path))
     if field is None:
         raise InputError(f"{path} cannot be read: delete it and run stage 2 again.")
@@ -138,7 +202,18 @@ def load_field(path: Path) -> Image:
 
 
 def movie_average(reader: Reader) -> Image:
-    """Return the mean over the frames, float64 (H, W, C)."""
+    """Average a movie over its frames.
+
+    Parameters
+    ----------
+    reader : Reader
+        The movie, streamed.
+
+    Returns
+    -------
+    ndarray, float64, shape (H, W, C)
+        The mean.
+    """
     mean = RunningMean()
     for frames in _chunks(reader):
         for frame in frames:
@@ -178,14 +253,40 @@ def frame_correlation(reader: Reader, average: Image, border: int = BORDER) -> I
 
 
 def crispness(average: Image, border: int = BORDER) -> float:
-    """Return the Frobenius norm of the gradient of an image (H, W, C), mean over the channels."""
+    """Return the Frobenius norm of the gradient of an image.
+
+    Parameters
+    ----------
+    average : ndarray, float64, shape (H, W, C)
+        The image.
+    border : int, default 12
+        Pixels left out at each side; less if the image is small.
+
+    Returns
+    -------
+    float
+        Grey values per pixel, mean over the channels.
+    """
     inner = interior(average, border)
     rows, cols = np.gradient(inner, axis=(0, 1))
     return float(np.sqrt((rows**2 + cols**2).sum(axis=(0, 1))).mean())
 
 
 def interior(images: NDArray[Any], border: int = BORDER) -> NDArray[Any]:
-    """Cut the border off images (..., H, W, C); at most a quarter of the height and width."""
+    """Cut the border off images.
+
+    Parameters
+    ----------
+    images : ndarray, shape (..., H, W, C)
+        One image or several, of any number type.
+    border : int, default 12
+        Pixels to cut off at each side; at most a quarter of the height and width.
+
+    Returns
+    -------
+    ndarray
+        A view of `images`.
+    """
     height, width = images.shape[-3:-1]
     rows, cols = min(border, height // 4), min(border, width // 4)
     return images[..., rows : height - rows, cols : width - cols, :]

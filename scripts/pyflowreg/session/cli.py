@@ -48,7 +48,13 @@ exit status
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """Return the parser of the command line."""
+    """Return the parser of the command line.
+
+    Returns
+    -------
+    argparse.ArgumentParser
+        With the command `run`.
+    """
     parser = argparse.ArgumentParser(
         prog="pyflowreg-session",
         description="Motion correct the recordings of a session and align them to one of them.",
@@ -143,6 +149,11 @@ def load_config(path: Path, of_params: Sequence[str] = ()) -> SessionConfig:
     -------
     SessionConfig
         Validated.
+
+    Raises
+    ------
+    ConfigError
+        If the file, a setting or an entry of `of_params` cannot be used; with every problem found.
     """
     from pyflowreg.session.config import SessionConfig
 
@@ -154,7 +165,20 @@ def load_config(path: Path, of_params: Sequence[str] = ()) -> SessionConfig:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Run what the command line asks for; the result goes to standard output."""
+    """Run what the command line asks for; the result goes to standard output.
+
+    Parameters
+    ----------
+    arguments : argparse.Namespace
+        What the parser of `build_parser` returns for the command `run`.
+
+    Raises
+    ------
+    ConfigError
+        If the settings cannot be used, or an array is asked for with another stage than 1.
+    PyflowregError
+        If a stage cannot be run.
+    """
     config = load_config(arguments.config, arguments.of_params)
     array = arguments.array or (config.scheduler == "array" and arguments.stage in (None, 1))
     if array and arguments.stage != 1:

@@ -30,7 +30,20 @@ Table = Annotated[dict[str, Any], Allowed("a table of keys and values")]
 
 
 class SessionConfig(Settings):
-    """The settings of a session: the same keys in YAML, TOML and Python."""
+    """The settings of a session: the same keys in YAML, TOML and Python.
+
+    Every key is described where it is defined and in config/README.md.
+
+    Parameters
+    ----------
+    **data
+        Keys and values; only `root` is required. Relative output folders are taken from `root`.
+
+    Raises
+    ------
+    ConfigError
+        With every problem found, also when an attribute is set to something that is not allowed.
+    """
 
     root: FilePath = Field(
         description="Folder of the recordings; relative to the current folder.",
@@ -228,12 +241,44 @@ class SessionConfig(Settings):
 
     @classmethod
     def from_yaml(cls, path: str | Path) -> Self:
-        """Read a YAML file; see `from_toml`."""
+        """Read a YAML file.
+
+        Parameters
+        ----------
+        path : str or Path
+            The file.
+
+        Returns
+        -------
+        SessionConfig
+            Validated.
+
+        Raises
+        ------
+        ConfigError
+            With every problem found.
+        """
         return cls.from_mapping(config_files.read_yaml(Path(path)))
 
     @classmethod
     def from_file(cls, path: str | Path) -> Self:
-        """Read a file ending in .toml, .yml or .yaml; see `from_toml`."""
+        """Read a TOML or YAML file.
+
+        Parameters
+        ----------
+        path : str or Path
+            The file; its name ends in .toml, .yml or .yaml.
+
+        Returns
+        -------
+        SessionConfig
+            Validated.
+
+        Raises
+        ------
+        ConfigError
+            If it has another ending, or with every problem found in it.
+        """
         suffix = Path(path).suffix.lower()
         if suffix == ".toml":
             return cls.from_toml(path)

@@ -87,7 +87,20 @@ _SCHEMAS: dict[str, dict[str, Any]] = {
 
 
 def plain_default(name: str, field: FieldInfo) -> Any:
-    """Return the default of a key as a file shows it; an example for a required key."""
+    """Return the default of a key as a file shows it; an example for a required key.
+
+    Parameters
+    ----------
+    name : str
+        The key.
+    field : FieldInfo
+        Its definition in `SessionConfig` or `OFOptions`.
+
+    Returns
+    -------
+    object
+        Something JSON can hold.
+    """
     if name in _EXAMPLE:
         return _EXAMPLE[name]
     if name in _SESSION_DEFAULTS:
@@ -122,7 +135,13 @@ def _explained(field: FieldInfo) -> str:
 
 
 def render_yaml() -> str:
-    """Return the text of config/config.yaml."""
+    """Return the text of config/config.yaml.
+
+    Returns
+    -------
+    str
+        Every key with its explanation and default; ends with a newline.
+    """
     lines = [
         "# yaml-language-server: $schema=schema.json",
         "# The settings of a session. Copy this file for an experiment of your own and run",
@@ -161,7 +180,13 @@ def _schema_of(name: str, field: FieldInfo, generated: dict[str, Any]) -> dict[s
 
 
 def render_schema() -> str:
-    """Return the text of config/schema.json."""
+    """Return the text of config/schema.json.
+
+    Returns
+    -------
+    str
+        JSON schema (draft 2020-12) of the settings; ends with a newline.
+    """
     raw = SessionConfig.model_json_schema()["properties"]
     raw_flow = _flow_schema()
     properties = {
@@ -230,6 +255,11 @@ def render_readme(text: str) -> str:
     -------
     str
         The file as it should be.
+
+    Raises
+    ------
+    ValueError
+        If the markers of a table are missing.
     """
     refused = [
         *(f"* `{key}`: {reason}." for key, reason in DECIDED.items()),
@@ -252,7 +282,25 @@ def render_readme(text: str) -> str:
 
 
 def rendered(folder: Path = CONFIG_FOLDER) -> dict[Path, str]:
-    """Return every generated file and the text it should have."""
+    """Return every generated file and the text it should have.
+
+    Parameters
+    ----------
+    folder : Path
+        Holds README.md, whose text outside the tables is kept.
+
+    Returns
+    -------
+    dict of Path to str
+        Text by file; nothing is written.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no README.md.
+    ValueError
+        If it lacks the markers of a table.
+    """
     readme = folder / "README.md"
     return {
         folder / "config.yaml": render_yaml(),
@@ -262,7 +310,25 @@ def rendered(folder: Path = CONFIG_FOLDER) -> dict[Path, str]:
 
 
 def drift(folder: Path = CONFIG_FOLDER) -> str:
-    """Return a unified diff from the files to what they should be; empty if they agree."""
+    """Return a unified diff from the files to what they should be; empty if they agree.
+
+    Parameters
+    ----------
+    folder : Path
+        Holds the files; one that is missing counts as empty, but README.md must be there.
+
+    Returns
+    -------
+    str
+        The diff of all files.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no README.md.
+    ValueError
+        If it lacks the markers of a table.
+    """
     result: list[str] = []
     for path, text in rendered(folder).items():
         current = path.read_text(encoding="utf-8") if path.is_file() else ""
@@ -276,7 +342,18 @@ def drift(folder: Path = CONFIG_FOLDER) -> str:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Show the drift, or write the files; return 1 if they differ and are not written."""
+    """Show how the files differ from what they should be, or write them.
+
+    Parameters
+    ----------
+    argv : sequence of str, optional
+        Arguments; default those of the process.
+
+    Returns
+    -------
+    int
+        Exit status: 1 if the files differ and are not written.
+    """
     parser = argparse.ArgumentParser(prog="python -m pyflowreg.session.config_docs")
     parser.add_argument("--write", action="store_true", help="bring the files up to date")
     arguments = parser.parse_args(argv)

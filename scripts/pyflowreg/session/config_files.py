@@ -95,7 +95,29 @@ _Loader.add_implicit_resolver(
 
 
 def parse_yaml(text: str) -> Any:
-    """Parse YAML with a safe loader that also refuses duplicate keys and exploding aliases."""
+    """Parse YAML with a safe loader that also refuses duplicate keys and exploding aliases.
+
+    Numbers are read by the rules of YAML 1.2: ``50:59`` is a text, ``1e-3`` a number.
+
+    Parameters
+    ----------
+    text : str
+        One YAML document.
+
+    Returns
+    -------
+    object
+        What it holds; None for an empty text.
+
+    Raises
+    ------
+    yaml.YAMLError
+        If it is not valid, gives a key twice, or stands for too many values.
+    ValueError
+        If a value does not exist, such as the date 2024-02-30.
+    RecursionError
+        If it is nested too deeply.
+    """
     return yaml.load(text, Loader=_Loader)
 
 
@@ -162,7 +184,25 @@ def read_toml(path: Path, keys: Collection[str]) -> dict[str, Any]:
 
 
 def hoist(value: dict[str, Any], keys: Collection[str]) -> dict[str, Any]:
-    """Move top-level settings out of ``backend_params``; see `read_toml`."""
+    """Move top-level settings out of ``backend_params``.
+
+    Parameters
+    ----------
+    value : dict
+        Content of a TOML file; not modified.
+    keys : collection of str
+        The settings at the top level. Misspelt ones are recognised and moved, too.
+
+    Returns
+    -------
+    dict
+        The same settings, with a log line if any was moved.
+
+    Raises
+    ------
+    ConfigError
+        If a moved key is already set at the top level.
+    """
     table = value.get("backend_params")
     if not isinstance(table, dict):
         return value

@@ -35,7 +35,18 @@ class Recording:
 
 
 def recording_name(path: Path) -> str:
-    """Return the name of the recording at `path`: no extension, nor .ome before it."""
+    """Return the name of the recording at `path`: no extension, nor .ome before it.
+
+    Parameters
+    ----------
+    path : Path
+        A file, or a folder, whose whole name is taken.
+
+    Returns
+    -------
+    str
+        Name of the recording and of its output folder.
+    """
     name = path.name
     if path.is_dir():
         return name

@@ -22,7 +22,20 @@ logger = logging.getLogger(__name__)
 
 
 def save_png(path: Path, mask: NDArray[np.bool_]) -> None:
-    """Write a mask (H, W) as a picture, white where it is true."""
+    """Write a mask (H, W) as a picture, white where it is true.
+
+    Parameters
+    ----------
+    path : Path
+        The PNG to write.
+    mask : ndarray of bool, shape (H, W)
+        The mask.
+
+    Raises
+    ------
+    OutputError
+        If the file cannot be written.
+    """
     with atomic_path(path) as temporary:
         imsave(temporary, mask.astype(np.uint8) * 255, check_contrast=False)
 
@@ -42,6 +55,11 @@ def save_mask_files(
         Position of the centre, from 0.
     arrays : dict
         Masks, fields and averages, named as in final_valid_idx.npz.
+
+    Raises
+    ------
+    OutputError
+        If a file cannot be written.
     """
     paths = session_paths(config)
     masks = zip(

@@ -91,11 +91,33 @@ class RecordingPaths:
         return self.folder / HEADER
 
     def stage1_record(self, digest: str) -> Path:
-        """Settings of stage 1, there while its results are complete; see `records`."""
+        """Settings of stage 1, there while its results are complete; see `records`.
+
+        Parameters
+        ----------
+        digest : str
+            Digest of the settings, the end of the file's name.
+
+        Returns
+        -------
+        Path
+            In the recording's folder.
+        """
         return self.folder / f"stage1_{digest}.json"
 
     def video_record(self, digest: str) -> Path:
-        """The same for the aligned video, one for each format."""
+        """The same for the aligned video, one for each format.
+
+        Parameters
+        ----------
+        digest : str
+            Digest of the settings, the end of the file's name.
+
+        Returns
+        -------
+        Path
+            In the recording's folder.
+        """
         return self.folder / f"stage3_{self.aligned.suffix[1:]}_{digest}.json"
 
     @property
@@ -146,7 +168,18 @@ class SessionPaths:
     align_output_format: str = "TIFF"
 
     def recording(self, name: str) -> RecordingPaths:
-        """Return the paths of the recording `name`."""
+        """Return the paths of the recording `name`.
+
+        Parameters
+        ----------
+        name : str
+            Name of the recording.
+
+        Returns
+        -------
+        RecordingPaths
+            Paths; nothing is created.
+        """
         folder = self.output_root / name
         return RecordingPaths(folder, self.final_results, name, self.align_output_format)
 
@@ -171,11 +204,33 @@ class SessionPaths:
         return self.final_results / STATUS
 
     def stage2_record(self, digest: str) -> Path:
-        """Settings of stage 2, there while its fields are complete; see `records`."""
+        """Settings of stage 2, there while its fields are complete; see `records`.
+
+        Parameters
+        ----------
+        digest : str
+            Digest of the settings, the end of the file's name.
+
+        Returns
+        -------
+        Path
+            In `output_root`.
+        """
         return self.output_root / f"stage2_{digest}.json"
 
     def mask_record(self, digest: str) -> Path:
-        """The same for the final mask."""
+        """The same for the final mask.
+
+        Parameters
+        ----------
+        digest : str
+            Digest of the settings, the end of the file's name.
+
+        Returns
+        -------
+        Path
+            In `final_results`.
+        """
         return self.final_results / f"stage3_{digest}.json"
 
 
@@ -224,15 +279,48 @@ def _find(folder: Path, name: str) -> Path | None:
 
 
 def find_compensated(folder: Path) -> Path | None:
-    """Return the corrected frames in `folder`, also as the toolbox names them, or None."""
+    """Find the corrected frames, also as the toolbox names them.
+
+    Parameters
+    ----------
+    folder : Path
+        Output folder of a recording.
+
+    Returns
+    -------
+    Path or None
+        The file, None if there is none.
+    """
     return _find(folder, COMPENSATED)
 
 
 def find_idx(folder: Path) -> Path | None:
-    """Return the valid masks in `folder`, also as the toolbox names them, or None."""
+    """Find the valid masks, also as the toolbox names them.
+
+    Parameters
+    ----------
+    folder : Path
+        Output folder of a recording.
+
+    Returns
+    -------
+    Path or None
+        The file, None if there is none.
+    """
     return _find(folder, IDX)
 
 
 def find_displacements(folder: Path) -> Path | None:
-    """Return the fields of all frames in `folder`, also as the toolbox names them, or None."""
+    """Find the fields of all frames, also as the toolbox names them.
+
+    Parameters
+    ----------
+    folder : Path
+        Output folder of a recording.
+
+    Returns
+    -------
+    Path or None
+        The file, None if there is none, as without `save_w`.
+    """
     return _find(folder, DISPLACEMENTS)

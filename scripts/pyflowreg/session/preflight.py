@@ -22,7 +22,23 @@ MAX_PROBLEMS = 20
 
 
 class RecordingInfo(TypedDict):
-    """What the header of a recording tells; JSON can hold it."""
+    """What the header of a recording tells; JSON can hold it.
+
+    Attributes
+    ----------
+    path : str
+        The file or folder.
+    shape : list of int
+        [T, H, W, C].
+    frames, height, width, channels : int
+        The same, one by one; height and width in pixels.
+    dtype : str
+        Name of the number type, for example uint16.
+    itemsize : int
+        Bytes per value.
+    bytes : int
+        Size of all frames, uncompressed.
+    """
 
     path: str
     shape: list[int]

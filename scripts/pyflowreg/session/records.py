@@ -44,7 +44,13 @@ class Record:
             path.unlink(missing_ok=True)
 
     def write(self) -> None:
-        """State that the result is complete."""
+        """State that the result is complete.
+
+        Raises
+        ------
+        OutputError
+            If the file cannot be written.
+        """
         atomic_write_json(self.path, json.loads(json.dumps(self.settings, default=str)))
 
 
@@ -58,25 +64,81 @@ def _settings(config: SessionConfig, stage: int, **entries: Any) -> tuple[dict[s
 
 
 def stage1_record(config: SessionConfig, name: str) -> Record:
-    """Record of stage 1 of the recording `name`."""
+    """Record of stage 1 of the recording `name`.
+
+    Parameters
+    ----------
+    config : SessionConfig
+        The session.
+    name : str
+        Name of the recording.
+
+    Returns
+    -------
+    Record
+        Of the current settings; nothing is written.
+    """
     settings, key = _settings(config, 1)
     return Record(recording_paths(config, name).stage1_record(key), settings)
 
 
 def stage2_record(config: SessionConfig, centre: str) -> Record:
-    """Record of the fields of all recordings to the one called `centre`."""
+    """Record of the fields of all recordings to the one called `centre`.
+
+    Parameters
+    ----------
+    config : SessionConfig
+        The session.
+    centre : str
+        Name of the centre recording.
+
+    Returns
+    -------
+    Record
+        Of the current settings; nothing is written.
+    """
     settings, key = _settings(config, 2, center=centre)
     return Record(session_paths(config).stage2_record(key), settings)
 
 
 def mask_record(config: SessionConfig, centre: str, names: Sequence[str]) -> Record:
-    """Record of the mask of the recordings `names`; the format of videos is no part of it."""
+    """Record of the mask of the recordings `names`; the format of videos is no part of it.
+
+    Parameters
+    ----------
+    config : SessionConfig
+        The session.
+    centre : str
+        Name of the centre recording.
+    names : sequence of str
+        Names of all recordings, in natural order.
+
+    Returns
+    -------
+    Record
+        Of the current settings; nothing is written.
+    """
     settings, key = _settings(config, 2, center=centre, recordings=list(names))
     return Record(session_paths(config).mask_record(key), settings)
 
 
 def video_record(config: SessionConfig, name: str, centre: str) -> Record:
-    """Record of the aligned video of the recording `name`."""
+    """Record of the aligned video of the recording `name`.
+
+    Parameters
+    ----------
+    config : SessionConfig
+        The session.
+    name : str
+        Name of the recording.
+    centre : str
+        Name of the centre recording.
+
+    Returns
+    -------
+    Record
+        Of the current settings and format; nothing is written.
+    """
     settings, key = _settings(config, 2, center=centre)
     return Record(recording_paths(config, name).video_record(key), settings)
 
@@ -90,6 +152,11 @@ def is_younger(path: Path, sources: Iterable[Path]) -> bool:
         A result.
     sources : iterable of Path
         What it was made from.
+
+    Returns
+    -------
+    bool
+        False if one of them is missing; equal times count as younger.
     """
     try:
         made = path.stat().st_mtime_ns

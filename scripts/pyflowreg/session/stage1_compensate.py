@@ -46,7 +46,18 @@ def _overridden(config: SessionConfig, override: Mapping[str, Any] | None) -> Se
 
 
 def threads_of(config: SessionConfig) -> int:
-    """Threads that `n_workers` asks for."""
+    """Threads that `n_workers` asks for.
+
+    Parameters
+    ----------
+    config : SessionConfig
+        The session.
+
+    Returns
+    -------
+    int
+        At least 1; for ``n_workers: -1`` all that the process may use.
+    """
     return config.n_workers if config.n_workers > 0 else available_threads()
 
 

@@ -140,7 +140,19 @@ def _smoothed(fixed: Images, moving: Images, sigma: float) -> tuple[Images, Imag
 
 
 def read_field(path: Path) -> NDArray[np.float64] | None:
-    """Field of a `w_to_reference.npz`, float64 (H, W, 2); None if there is none to be read."""
+    """Read the field in a `w_to_reference.npz`.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+
+    Returns
+    -------
+    ndarray or None
+        float64, shape (H, W, 2), pixels, backward map centre(y, x) = recording(y + v, x + u); None
+        if there is none to be read.
+    """
     try:
         with np.load(path, allow_pickle=False) as data:
             return np.stack([data["u"], data["v"]], axis=-1).astype(np.float64)
@@ -149,7 +161,18 @@ def read_field(path: Path) -> NDArray[np.float64] | None:
 
 
 def saved_fingerprint(path: Path) -> str | None:
-    """Fingerprint in a `w_to_reference.npz`; None without one, as in other programs' files."""
+    """Read the fingerprint in a `w_to_reference.npz`.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+
+    Returns
+    -------
+    str or None
+        See `field_fingerprint`; None without one, as in other programs' files.
+    """
     try:
         with np.load(path, allow_pickle=False) as data:
             return str(data["fingerprint"])

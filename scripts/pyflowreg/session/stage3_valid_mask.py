@@ -68,6 +68,11 @@ def valid_throughout(path: Path) -> Mask:
     -------
     ndarray of bool
         Shape (H, W).
+
+    Raises
+    ------
+    InputError
+        If the file cannot be read or holds no frame.
     """
     result: Mask | None = None
     for block in iter_masks(path):

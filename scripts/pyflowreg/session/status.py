@@ -15,19 +15,57 @@ from pyflowreg.io.atomic import atomic_write_json
 
 
 def digest(*parts: Any) -> str:
-    """Hash of settings (anything JSON can hold) and the numerics revision, hexadecimal."""
+    """Hash settings and the numerics revision.
+
+    Parameters
+    ----------
+    *parts
+        Anything JSON can hold; other values count as the text `str` makes of them.
+
+    Returns
+    -------
+    str
+        SHA-256, 64 hexadecimal digits.
+    """
     text = json.dumps([NUMERICS_REVISION, *parts], sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()
 
 
 def array_digest(array: NDArray[Any]) -> str:
-    """Hash of an array's shape, type and values, hexadecimal."""
+    """Hash an array's shape, type and values.
+
+    Parameters
+    ----------
+    array : ndarray
+        Of any shape and number type.
+
+    Returns
+    -------
+    str
+        SHA-256, 64 hexadecimal digits.
+    """
     head = f"{array.shape} {array.dtype.str} ".encode()
     return hashlib.sha256(head + np.ascontiguousarray(array).tobytes()).hexdigest()
 
 
 def file_identity(path: Path) -> list[Any]:
-    """Size and time of change of a file, or of the files in a folder; no content is read."""
+    """Return what tells whether a file changed; no content is read.
+
+    Parameters
+    ----------
+    path : Path
+        A file, or a folder, of which all entries but hidden ones are listed.
+
+    Returns
+    -------
+    list of list
+        Size in bytes and time of change in nanoseconds; in a folder after the name of each entry.
+
+    Raises
+    ------
+    FileNotFoundError
+        If it does not exist.
+    """
     files = sorted(path.iterdir()) if path.is_dir() else [path]
     stats = [(entry.name, entry.stat()) for entry in files if not entry.name.startswith(".")]
     if not path.is_dir():
@@ -36,7 +74,18 @@ def file_identity(path: Path) -> list[Any]:
 
 
 def read_status(path: Path) -> dict[str, Any]:
-    """Content of a status file; empty if there is none that can be read."""
+    """Read a status file.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+
+    Returns
+    -------
+    dict
+        Its content; empty if there is none that can be read.
+    """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -45,5 +94,20 @@ def read_status(path: Path) -> dict[str, Any]:
 
 
 def write_status(path: Path, stage: str, **entries: Any) -> None:
-    """Record that `stage` is done."""
+    """Record that `stage` is done.
+
+    Parameters
+    ----------
+    path : Path
+        The status file; it is replaced.
+    stage : str
+        Name of the stage.
+    **entries
+        More entries, as JSON can hold them.
+
+    Raises
+    ------
+    OutputError
+        If the file cannot be written.
+    """
     atomic_write_json(path, {stage: "done", **entries})

@@ -14,7 +14,13 @@ from pyflowreg.simulation.session import SimulationConfig, simulate_session
 
 
 def parser() -> argparse.ArgumentParser:
-    """Return the parser; every setting of `SimulationConfig` is an option of the same name."""
+    """Return the parser of the command line.
+
+    Returns
+    -------
+    argparse.ArgumentParser
+        Every setting of `SimulationConfig` is an option of the same name.
+    """
     result = argparse.ArgumentParser(
         prog="python -m pyflowreg.simulation",
         description="Simulate a two-photon session with exactly known motion.",
@@ -33,7 +39,18 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line; return the exit status."""
+    """Run the command line.
+
+    Parameters
+    ----------
+    arguments : sequence of str, optional
+        Arguments; default those of the process.
+
+    Returns
+    -------
+    int
+        Exit status: 2 if a setting or the folder cannot be used.
+    """
     options = vars(parser().parse_args(arguments))
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     folder = options.pop("folder")

@@ -29,7 +29,18 @@ class SmoothField:
     amplitudes: Float
 
     def __call__(self, x: ArrayLike, y: ArrayLike) -> Float:
-        """Evaluate at points of any shape; the result has a last axis (x, y)."""
+        """Evaluate the field.
+
+        Parameters
+        ----------
+        x, y : array-like
+            Points of any shape, pixels.
+
+        Returns
+        -------
+        ndarray, float64, shape (..., 2)
+            Displacement (x, y) at the points, pixels.
+        """
         x_, y_ = np.asarray(x, dtype=np.float64), np.asarray(y, dtype=np.float64)
         out = np.zeros((*np.broadcast_shapes(x_.shape, y_.shape), 2))
         for wave, phase, amplitude in zip(
@@ -41,7 +52,18 @@ class SmoothField:
         return out
 
     def scaled(self, factor: float) -> SmoothField:
-        """Return the field times `factor`."""
+        """Return the field times `factor`.
+
+        Parameters
+        ----------
+        factor : float
+            Multiplies every amplitude.
+
+        Returns
+        -------
+        SmoothField
+            A new field.
+        """
         return SmoothField(self.wave_vectors, self.phases, self.amplitudes * factor)
 
 
@@ -52,6 +74,20 @@ def random_smooth_field(
 
     The shortest wavelength is about the shorter side of the field of view, so a field of a few
     pixels stays invertible.
+
+    Parameters
+    ----------
+    rng : numpy.random.Generator
+        Source of randomness.
+    height, width : int
+        Field of view, pixels.
+    n_waves : int, default 6
+        Number of plane waves.
+
+    Returns
+    -------
+    SmoothField
+        In pixels.
     """
     shortest = float(min(height, width))
     length = shortest * rng.uniform(1.0, 2.2, n_waves)
@@ -67,7 +103,18 @@ def random_smooth_field(
 
 
 def pixel_grid(height: int, width: int) -> tuple[Float, Float]:
-    """Return the x and y coordinates, each float64 (height, width), of all pixel centres."""
+    """Return the coordinates of all pixel centres.
+
+    Parameters
+    ----------
+    height, width : int
+        Field of view, pixels.
+
+    Returns
+    -------
+    x, y : ndarray, float64, shape (height, width)
+        Pixels, from 0; x to the right, y down.
+    """
     y, x = np.mgrid[0:height, 0:width].astype(np.float64)
     return x, y
 
@@ -94,7 +141,18 @@ class Deformation:
     smooth: SmoothField
 
     def __call__(self, x: ArrayLike, y: ArrayLike) -> Float:
-        """Return D at the points (x, y), pixels, last axis (x, y)."""
+        """Evaluate the deformation.
+
+        Parameters
+        ----------
+        x, y : array-like
+            Points of any shape, pixels.
+
+        Returns
+        -------
+        ndarray, float64, shape (..., 2)
+            D at the points (x, y), pixels.
+        """
         x_, y_ = np.asarray(x, dtype=np.float64), np.asarray(y, dtype=np.float64)
         out = self.smooth(x_, y_)
         dx, dy = x_ - self.centre[0], y_ - self.centre[1]
@@ -114,10 +172,30 @@ def random_deformation(
     zoom: float,
     nonrigid: float,
 ) -> Deformation:
-    """Draw a deformation; the amplitudes are upper limits (px, degrees, fraction, px).
+    """Draw a deformation within limits.
 
     Shift and non-rigid part reach 60 to 100 % of their limit, so that no recording of a session
     is trivially easy.
+
+    Parameters
+    ----------
+    rng : numpy.random.Generator
+        Source of randomness.
+    height, width : int
+        Field of view, pixels.
+    shift : float
+        Limit of the translation, pixels.
+    rotation : float
+        Limit of the rotation, degrees.
+    zoom : float
+        Limit of the change of size, fraction.
+    nonrigid : float
+        Limit of the longest non-rigid vector, pixels.
+
+    Returns
+    -------
+    Deformation
+        About the centre of the field of view.
     """
     direction = rng.uniform(0.0, 2.0 * np.pi)
     length = shift * rng.uniform(0.6, 1.0)
@@ -133,7 +211,13 @@ def random_deformation(
 
 
 def no_deformation() -> Deformation:
-    """Return D = 0, the deformation of the centre recording."""
+    """Return D = 0, the deformation of the centre recording.
+
+    Returns
+    -------
+    Deformation
+        Zero everywhere.
+    """
     nothing = SmoothField(np.zeros((0, 2)), np.zeros((0, 2)), np.zeros((0, 2)))
     return Deformation(np.zeros(2), np.eye(2), np.zeros(2), nothing)
 
@@ -186,7 +270,20 @@ def line_trajectory(
 
 
 def random_weights(rng: np.random.Generator, n_frames: int, n_fields: int) -> Float:
-    """Draw slowly varying weights, float64 (n_frames, n_fields), with zero mean over the frames."""
+    """Draw slowly varying weights.
+
+    Parameters
+    ----------
+    rng : numpy.random.Generator
+        Source of randomness.
+    n_frames, n_fields : int
+        Number of frames and of weights per frame.
+
+    Returns
+    -------
+    ndarray, float64, shape (n_frames, n_fields)
+        Zero mean over the frames.
+    """
     steps = rng.standard_normal((n_frames, n_fields))
     weights = np.empty_like(steps)
     state = rng.standard_normal(n_fields)

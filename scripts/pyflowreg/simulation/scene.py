@@ -53,7 +53,7 @@ class Scene:
     margin: int
 
     def image(self, activity: Float, neuropil: float = 1.0) -> Float:
-        """Return spline coefficients (C, h, w) of the tissue in one state.
+        """Draw the tissue in one state.
 
         Parameters
         ----------
@@ -61,6 +61,11 @@ class Scene:
             Relative change of brightness (dF/F) of each cell in channel 0.
         neuropil : float
             Factor on the background of channel 0.
+
+        Returns
+        -------
+        ndarray, float64, shape (C, h, w)
+            Cubic spline coefficients on the fine grid.
         """
         state = self.background.copy()
         state[0] *= neuropil
@@ -84,6 +89,11 @@ class Scene:
         -------
         ndarray, float64, shape (H, W, C)
             Brightness, never negative.
+
+        Raises
+        ------
+        ValueError
+            If a point lies outside the tissue.
         """
         rows = (y + self.margin) * OVERSAMPLING
         cols = (x + self.margin) * OVERSAMPLING
@@ -219,6 +229,13 @@ def _edge(x: Float) -> Float:
 
 def calcium_traces(rng: np.random.Generator, n_cells: int, n_frames: int) -> Float:
     """Draw dF/F of every cell: a third is silent, the rest fires transients that decay.
+
+    Parameters
+    ----------
+    rng : numpy.random.Generator
+        Source of randomness.
+    n_cells, n_frames : int
+        Number of cells and of frames.
 
     Returns
     -------

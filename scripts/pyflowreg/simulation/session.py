@@ -59,6 +59,11 @@ class SimulationConfig:
         Fraction of the brightness lost over a recording.
     density : float
         Somata per 1000 square pixels.
+
+    Raises
+    ------
+    ConfigError
+        With every setting that is out of its range.
     """
 
     n_recordings: int = 5
@@ -129,6 +134,11 @@ def simulate_session(config: SimulationConfig, folder: Path | str) -> list[Path]
     -------
     list of pathlib.Path
         The recordings, in order.
+
+    Raises
+    ------
+    OutputError
+        If the folder or a file cannot be written.
     """
     from pyflowreg.io.atomic import atomic_save_npz
 
@@ -147,7 +157,18 @@ def simulate_session(config: SimulationConfig, folder: Path | str) -> list[Path]
 
 
 def session_scene(config: SimulationConfig) -> Scene:
-    """Build the tissue that all recordings of the session show."""
+    """Build the tissue that all recordings of the session show.
+
+    Parameters
+    ----------
+    config : SimulationConfig
+        What to simulate; the amplitudes decide how far the tissue extends beyond the field of view.
+
+    Returns
+    -------
+    Scene
+        Equal for equal settings.
+    """
     corner = np.deg2rad(config.rotation) + config.zoom
     reach = config.rigid + config.nonrigid + config.shift + config.between_nonrigid
     reach += corner * np.hypot(config.height, config.width) / 2.0
@@ -158,7 +179,20 @@ def session_scene(config: SimulationConfig) -> Scene:
 
 
 def recording_truth(config: SimulationConfig, number: int) -> RecordingTruth:
-    """Draw the motion of recording `number` (0-based)."""
+    """Draw the motion of one recording.
+
+    Parameters
+    ----------
+    config : SimulationConfig
+        What to simulate.
+    number : int
+        The recording, from 0.
+
+    Returns
+    -------
+    RecordingTruth
+        With no deformation for the centre, number ``n_recordings // 2``.
+    """
     height, width = config.height, config.width
     rng = _rng(config, 1, number)
     fields = tuple(random_smooth_field(rng, height, width) for _ in range(N_PATTERNS))
@@ -192,7 +226,29 @@ def recording_truth(config: SimulationConfig, number: int) -> RecordingTruth:
 def recording_frames(
     config: SimulationConfig, number: int, scene: Scene, truth: RecordingTruth
 ) -> Iterator[NDArray[np.uint16]]:
-    """Yield the frames (H, W, C), uint16, of recording `number` one by one."""
+    """Draw the frames of one recording, one by one.
+
+    Parameters
+    ----------
+    config : SimulationConfig
+        What to simulate.
+    number : int
+        The recording, from 0; decides activity and noise.
+    scene : Scene
+        The tissue.
+    truth : RecordingTruth
+        The motion of the recording.
+
+    Yields
+    ------
+    ndarray, uint16, shape (H, W, C)
+        A frame, grey values.
+
+    Raises
+    ------
+    ValueError
+        If the motion leaves the tissue.
+    """
     rng = _rng(config, 2, number)
     traces = calcium_traces(rng, len(scene.cells), config.n_frames)
     gain = config.photons * rng.uniform(0.85, 1.15)

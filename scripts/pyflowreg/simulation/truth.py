@@ -62,7 +62,20 @@ class RecordingTruth:
     deformation: Deformation
 
     def within(self, frame: int, x: Float, y: Float) -> Float:
-        """Return m of one frame at points of any shape, pixels, last axis (x, y)."""
+        """Return m of one frame at points of any shape.
+
+        Parameters
+        ----------
+        frame : int
+            The frame, from 0.
+        x, y : ndarray, float64, shape (...)
+            Points, pixels.
+
+        Returns
+        -------
+        ndarray, float64, shape (..., 2)
+            Displacement (x, y), pixels.
+        """
         motion = np.zeros((*np.broadcast_shapes(x.shape, y.shape), 2))
         for weight, field in zip(self.weights[frame], self.fields, strict=True):
             motion += weight * field(x, y)
@@ -72,7 +85,18 @@ class RecordingTruth:
         return motion
 
     def tissue_points(self, frame: int) -> tuple[Float, Float]:
-        """Return the tissue points x and y, float64 (H, W), that the pixels of a frame show."""
+        """Return the tissue points that the pixels of a frame show.
+
+        Parameters
+        ----------
+        frame : int
+            The frame, from 0.
+
+        Returns
+        -------
+        x, y : ndarray, float64, shape (H, W)
+            Points, pixels of the centre recording.
+        """
         x, y = pixel_grid(*self.shape[1:])
         motion = self.within(frame, x, y)
         x, y = x + motion[..., 0], y + motion[..., 1]
@@ -80,7 +104,13 @@ class RecordingTruth:
         return x + between[..., 0], y + between[..., 1]
 
     def arrays(self) -> dict[str, NDArray[np.float64] | NDArray[np.int64]]:
-        """Return the arrays that `load_truth` needs to restore this object exactly."""
+        """Return the arrays that `load_truth` needs to restore this object exactly.
+
+        Returns
+        -------
+        dict of str to ndarray
+            For an npz; float64, but for the int64 `shape`.
+        """
         smooth = self.deformation.smooth
         return {
             "shape": np.array(self.shape, dtype=np.int64),
@@ -99,7 +129,23 @@ class RecordingTruth:
 
 
 def load_truth(path: Path | str) -> RecordingTruth:
-    """Read a file `truth/<recording>_truth.npz` that `simulate_session` wrote."""
+    """Read a file `truth/<recording>_truth.npz` that `simulate_session` wrote.
+
+    Parameters
+    ----------
+    path : path-like
+        The file.
+
+    Returns
+    -------
+    RecordingTruth
+        Exactly what was simulated.
+
+    Raises
+    ------
+    FileNotFoundError
+        If the file does not exist.
+    """
     with np.load(path) as data:
         fields = zip(
             data["field_wave_vectors"], data["field_phases"], data["field_amplitudes"], strict=True
@@ -124,7 +170,7 @@ def load_truth(path: Path | str) -> RecordingTruth:
 
 
 def stage1_residual(w: NDArray[np.floating], truth: RecordingTruth) -> Float:
-    """Return r_f(x) = w(x) + m_f(x + w(x)) of every frame, float64 (T, H, W, 2), pixels.
+    """Measure what stage-1 fields leave of the motion: r_f(x) = w(x) + m_f(x + w(x)).
 
     Parameters
     ----------
@@ -132,6 +178,16 @@ def stage1_residual(w: NDArray[np.floating], truth: RecordingTruth) -> Float:
         Stage-1 fields, pixels, backward map; zeros give the motion itself.
     truth : RecordingTruth
         The known motion.
+
+    Returns
+    -------
+    ndarray, float64, shape (T, H, W, 2)
+        Residual of every frame, pixels.
+
+    Raises
+    ------
+    ValueError
+        If the fields do not have the size of the recording.
     """
     expected = (*truth.shape, 2)
     if w.shape != expected:
@@ -145,7 +201,25 @@ def stage1_residual(w: NDArray[np.floating], truth: RecordingTruth) -> Float:
 
 
 def stage1_offset(w: NDArray[np.floating], truth: RecordingTruth) -> Float:
-    """Return where the compensated recording rests: mean residual, float64 (H, W, 2), pixels."""
+    """Measure where the compensated recording rests.
+
+    Parameters
+    ----------
+    w : ndarray, shape (T, H, W, 2)
+        Stage-1 fields, pixels, backward map.
+    truth : RecordingTruth
+        The known motion.
+
+    Returns
+    -------
+    ndarray, float64, shape (H, W, 2)
+        Mean of `stage1_residual` over the frames, pixels.
+
+    Raises
+    ------
+    ValueError
+        If the fields do not have the size of the recording.
+    """
     offset: Float = stage1_residual(w, truth).mean(axis=0)
     return offset
 
@@ -171,6 +245,11 @@ def stage1_error(
     -------
     ndarray, float64, shape (T, H - 2 border, W - 2 border)
         End-point error, pixels.
+
+    Raises
+    ------
+    ValueError
+        If the fields do not have the size of the recording, or nothing is left inside the border.
     """
     residual = stage1_residual(w, truth)
     residual -= residual.mean(axis=0)
@@ -202,6 +281,11 @@ def stage2_error(
     -------
     ndarray, float64, shape (H - 2 border, W - 2 border)
         End-point error in the tissue, pixels.
+
+    Raises
+    ------
+    ValueError
+        If the field does not have the size of the recording, or nothing is left inside the border.
     """
     x, y = pixel_grid(*truth.shape[1:])
     target_x, target_y = x + w[..., 0], y + w[..., 1]

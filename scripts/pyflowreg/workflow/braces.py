@@ -16,12 +16,34 @@ LOOKS_LIKE_PATHVAR = re.compile(r"<[a-z][a-z0-9_]*>")
 
 
 def needs_literal_braces(paths: Iterable[str]) -> bool:
-    """Return whether Snakemake would find a wildcard in one of the paths."""
+    """Return whether Snakemake would find a wildcard in one of the paths.
+
+    Parameters
+    ----------
+    paths : iterable of str
+        Files and folders of the session.
+
+    Returns
+    -------
+    bool
+        True if one of them has a word in braces.
+    """
     return any(LOOKS_LIKE_WILDCARD.search(path) for path in paths)
 
 
 def unusable_names(paths: Iterable[str]) -> list[str]:
-    """Return a problem for each path that cannot be written in a Snakefile at all."""
+    """Return a problem for each path that cannot be written in a Snakefile at all.
+
+    Parameters
+    ----------
+    paths : iterable of str
+        Files and folders of the session.
+
+    Returns
+    -------
+    list of str
+        One sentence for each such path, with the way out.
+    """
     problems = []
     for path in paths:
         found = re.search(r"\{\s*" + WILDCARD + r"\s*(,|\})", path) or LOOKS_LIKE_PATHVAR.search(
@@ -39,6 +61,16 @@ def constraint(names: Iterable[str]) -> str:
     """Return a regular expression that matches the names and nothing else.
 
     Braces are written as hexadecimal codes, because Snakemake puts the expression into braces.
+
+    Parameters
+    ----------
+    names : iterable of str
+        Names of the recordings, taken literally.
+
+    Returns
+    -------
+    str
+        For Snakemake's `wildcard_constraints`.
     """
     escaped = "|".join(re.escape(name) for name in names)
     return escaped.replace(r"\{", r"\x7b").replace(r"\}", r"\x7d")

@@ -19,6 +19,13 @@ def write_header(config: SessionConfig, recording: Recording, path: str | Path) 
         The recording; no frame of it is read.
     path : path-like
         Gets the entries of `pyflowreg.session.preflight.RecordingInfo`.
+
+    Raises
+    ------
+    InputError
+        If the recording cannot be read, or has fewer than two frames.
+    OutputError
+        If the file cannot be written.
     """
     from pyflowreg.io.atomic import atomic_write_json
     from pyflowreg.session.preflight import inspect_recording

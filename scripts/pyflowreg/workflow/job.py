@@ -87,6 +87,11 @@ def job_context(snakemake: Any) -> Iterator[Job]:
     ------
     Job
         Settings and recording.
+
+    Raises
+    ------
+    SystemExit
+        With status 2 after a `PyflowregError`, 143 after SIGTERM.
     """
     terminal = _redirect(snakemake.log)
     _limit_threads(snakemake.threads)

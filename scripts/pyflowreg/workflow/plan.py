@@ -109,13 +109,45 @@ class Plan:
         return braces.constraint(self._by_name)
 
     def recording(self, name: str) -> Recording:
-        """Return the recording called `name`."""
+        """Return the recording called `name`.
+
+        Parameters
+        ----------
+        name : str
+            Its name.
+
+        Returns
+        -------
+        Recording
+            One of `recordings`.
+
+        Raises
+        ------
+        ConfigError
+            If there is none of that name.
+        """
         if name not in self._by_name:
             raise ConfigError([f"There is no recording {name!r} in this session."])
         return self._by_name[name]
 
     def source(self, wildcards: Any) -> str:
-        """Return the input file, or folder, of the recording of a job."""
+        """Return the input file, or folder, of the recording of a job.
+
+        Parameters
+        ----------
+        wildcards : snakemake.io.Wildcards
+            Its `recording` is the name of the recording.
+
+        Returns
+        -------
+        str
+            The path.
+
+        Raises
+        ------
+        ConfigError
+            If there is no recording of that name.
+        """
         return str(self.recording(wildcards.recording).path)
 
     def per_recording(self, pick: Callable[[RecordingPaths], Path]) -> str:
@@ -134,11 +166,33 @@ class Plan:
         return str(pick(self.paths.recording(WILDCARD)))
 
     def of_all(self, pick: Callable[[RecordingPaths], Path]) -> list[str]:
-        """Return such a file of every recording."""
+        """Return a file of every recording.
+
+        Parameters
+        ----------
+        pick : callable
+            Returns the file from a recording's paths.
+
+        Returns
+        -------
+        list of str
+            In natural order of the recordings.
+        """
         return [str(pick(self.paths.recording(entry.name))) for entry in self.recordings]
 
     def of_center(self, pick: Callable[[RecordingPaths], Path]) -> str:
-        """Return such a file of the centre."""
+        """Return a file of the centre recording.
+
+        Parameters
+        ----------
+        pick : callable
+            Returns the file from a recording's paths.
+
+        Returns
+        -------
+        str
+            The path.
+        """
         return str(pick(self.paths.recording(self.center.name)))
 
     @cached_property

@@ -34,7 +34,17 @@ SAFETY = 1.5
 
 
 def read_header(path: str | Path) -> dict[str, Any]:
-    """Return what `inspect_recording` wrote about a recording.
+    """Return what `write_header` wrote about a recording.
+
+    Parameters
+    ----------
+    path : path-like
+        The recording's `inspect.json`.
+
+    Returns
+    -------
+    dict
+        Entries of `RecordingInfo`; see `pyflowreg.session.preflight`.
 
     Raises
     ------
@@ -52,16 +62,41 @@ def _size(header: Mapping[str, Any]) -> tuple[int, int, int, int, int]:
 
 
 def chunk_mb(header: Mapping[str, Any]) -> float:
-    """Return the memory of one chunk of frames with everything computed from it, in MB."""
+    """Return the memory of one chunk of frames with everything computed from it.
+
+    Parameters
+    ----------
+    header : mapping
+        Of the recording; see `read_header`.
+
+    Returns
+    -------
+    float
+        MB.
+    """
     frames, height, width, channels, itemsize = _size(header)
     values = min(frames, chunk_length(height, width, channels)) * height * width * channels
     return values * (BYTES_PER_CHUNK_VALUE + itemsize) / MB
 
 
 def stage1_mem_mb(header: Mapping[str, Any], threads: int = 1, attempt: int = 1) -> int:
-    """Return the memory of the motion correction of one recording, in MB.
+    """Return the memory of the motion correction of one recording.
 
     It does not grow with the length of a recording: frames pass through in chunks.
+
+    Parameters
+    ----------
+    header : mapping
+        Of the recording; see `read_header`.
+    threads : int
+        Frames computed at the same time.
+    attempt : int
+        Snakemake's count of tries, from 1; multiplies the result.
+
+    Returns
+    -------
+    int
+        MB.
     """
     _, height, width, channels, _ = _size(header)
     solver = threads * (PLANES_SHARED + PLANES_PER_CHANNEL * channels) * height * width * 8 / MB
@@ -69,14 +104,42 @@ def stage1_mem_mb(header: Mapping[str, Any], threads: int = 1, attempt: int = 1)
 
 
 def stage1_runtime(header: Mapping[str, Any], threads: int = 1, attempt: int = 1) -> int:
-    """Return the time of the motion correction of one recording, in minutes."""
+    """Return the time of the motion correction of one recording.
+
+    Parameters
+    ----------
+    header : mapping
+        Of the recording; see `read_header`.
+    threads : int
+        Frames computed at the same time.
+    attempt : int
+        Snakemake's count of tries, from 1; multiplies the result.
+
+    Returns
+    -------
+    int
+        Minutes.
+    """
     frames, height, width, channels, _ = _size(header)
     seconds = frames * height * width * channels / 1e6 * SECONDS_PER_MEGAPIXEL / max(threads, 1)
     return math.ceil(10 + seconds / 60 * SAFETY * 2) * attempt
 
 
 def stage1_disk_mb(header: Mapping[str, Any], save_w: bool = False) -> int:
-    """Return the disk space of the results of one recording, in MB."""
+    """Return the disk space of the results of one recording.
+
+    Parameters
+    ----------
+    header : mapping
+        Of the recording; see `read_header`.
+    save_w : bool
+        Whether the fields of all frames are written.
+
+    Returns
+    -------
+    int
+        MB.
+    """
     frames, height, width, channels, itemsize = _size(header)
     # Uncompressed frames, a compressed mask (a few percent), two float32 planes of fields.
     per_pixel = channels * itemsize + 0.1 + (8 if save_w else 0)
@@ -84,7 +147,20 @@ def stage1_disk_mb(header: Mapping[str, Any], save_w: bool = False) -> int:
 
 
 def session_mem_mb(headers: Iterable[Mapping[str, Any]], attempt: int = 1) -> int:
-    """Return the memory of a job that gathers averages, fields and masks of a session, in MB."""
+    """Return the memory of a job that gathers averages, fields and masks of a session.
+
+    Parameters
+    ----------
+    headers : iterable of mapping
+        One per recording; see `read_header`.
+    attempt : int
+        Snakemake's count of tries, from 1; multiplies the result.
+
+    Returns
+    -------
+    int
+        MB.
+    """
     total = 0.0
     largest = 0.0
     for header in headers:
@@ -98,7 +174,20 @@ def session_mem_mb(headers: Iterable[Mapping[str, Any]], attempt: int = 1) -> in
 
 
 def session_runtime(headers: Iterable[Mapping[str, Any]], attempt: int = 1) -> int:
-    """Return the time of such a job, in minutes."""
+    """Return the time of a job that gathers averages, fields and masks of a session.
+
+    Parameters
+    ----------
+    headers : iterable of mapping
+        One per recording; see `read_header`.
+    attempt : int
+        Snakemake's count of tries, from 1; multiplies the result.
+
+    Returns
+    -------
+    int
+        Minutes.
+    """
     seconds = 0.0
     for header in headers:
         frames, height, width, channels, _ = _size(header)
@@ -108,14 +197,42 @@ def session_runtime(headers: Iterable[Mapping[str, Any]], attempt: int = 1) -> i
 
 
 def align_mem_mb(header: Mapping[str, Any], chunk: int, attempt: int = 1) -> int:
-    """Return the memory of the aligned video of one recording, `chunk` frames at a time, in MB."""
+    """Return the memory of the aligned video of one recording.
+
+    Parameters
+    ----------
+    header : mapping
+        Of the recording; see `read_header`.
+    chunk : int
+        Frames aligned at a time.
+    attempt : int
+        Snakemake's count of tries, from 1; multiplies the result.
+
+    Returns
+    -------
+    int
+        MB.
+    """
     _, height, width, channels, itemsize = _size(header)
     frame = height * width * channels * (itemsize * 2 + 8 * 2) / MB
     return math.ceil((BASE_MB + frame * chunk) * SAFETY) * attempt
 
 
 def align_runtime(header: Mapping[str, Any], attempt: int = 1) -> int:
-    """Return the time of the aligned video of one recording, in minutes."""
+    """Return the time of the aligned video of one recording.
+
+    Parameters
+    ----------
+    header : mapping
+        Of the recording; see `read_header`.
+    attempt : int
+        Snakemake's count of tries, from 1; multiplies the result.
+
+    Returns
+    -------
+    int
+        Minutes.
+    """
     frames, height, width, channels, _ = _size(header)
     seconds = frames * height * width * channels / 1e6 * 0.2
     return math.ceil(5 + seconds / 60 * SAFETY) * attempt
