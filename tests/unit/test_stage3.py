@@ -12,6 +12,7 @@ from skimage.io import imread
 from pyflowreg.core.warping import align_sequence, imregister_binary
 from pyflowreg.errors import ConfigError, InputError
 from pyflowreg.io import open_reader
+from pyflowreg.session import aligned_video
 from pyflowreg.session import stage3_valid_mask as stage3
 from pyflowreg.session.stage2_between_avgs import run_stage2
 
@@ -319,7 +320,7 @@ def test_a_failure_leaves_no_half_video(finished, monkeypatch):
             raise OSError(28, "No space left on device")
         return args[0]
 
-    monkeypatch.setattr(stage3, "align_sequence", fail)
+    monkeypatch.setattr(aligned_video, "align_sequence", fail)
     with pytest.raises(OSError, match="No space"):
         stage3.run_stage3(finished)
     left = [path.name for path in (finished.root / "final_results").iterdir()]
