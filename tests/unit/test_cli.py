@@ -129,7 +129,12 @@ def test_interrupt(session, monkeypatch):
         os.kill(os.getpid(), signal.SIGINT)
 
     monkeypatch.setattr(cli, "_stage2", interrupt)
-    assert cli.main(["run", "--config", str(session), "--stage", "2"]) == 130
+    # A shell starts background jobs with this signal ignored.
+    previous = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        assert cli.main(["run", "--config", str(session), "--stage", "2"]) == 130
+    finally:
+        signal.signal(signal.SIGINT, previous)
 
 
 def command(*arguments):

@@ -644,6 +644,16 @@ def test_progress_is_logged(correct, caplog):
     assert "rec.tif" in caplog.text
 
 
+@pytest.fixture
+def _quiet_root():
+    """The root logger as Python starts with it."""
+    level = logging.root.level
+    logging.root.setLevel(logging.WARNING)
+    yield
+    logging.root.setLevel(level)
+
+
+@pytest.mark.usefixtures("_quiet_root")
 @pytest.mark.parametrize("terminal", [False, True])
 @pytest.mark.parametrize("set_up", [False, True])
 def test_verbose_shows_progress(correct, caplog, capsys, monkeypatch, terminal, set_up):

@@ -11,6 +11,11 @@ from typing import Any
 import pytest
 
 
+def heed_ctrl_c() -> None:
+    """Undo that a shell starts background jobs with this signal ignored."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def stop_after_first_stage1(workspace: Any, how: signal.Signals) -> None:
     """Run the workflow and stop it, with its jobs, when one recording is through stage 1."""
     with subprocess.Popen(
@@ -20,6 +25,7 @@ def stop_after_first_stage1(workspace: Any, how: signal.Signals) -> None:
         stderr=subprocess.STDOUT,
         text=True,
         start_new_session=True,
+        preexec_fn=heed_ctrl_c,
     ) as process:
         assert process.stdout is not None
         for line in process.stdout:
