@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from pathlib import Path
 from typing import Any
@@ -77,15 +78,14 @@ class Hdf5Reader(BaseReader):
     def __init__(self, path: Path, options: InputOptions) -> None:
         super().__init__(path, options)
         self._file = open_hdf5(path)
-        try:
+        with contextlib.ExitStack() as cleanup:
+            cleanup.callback(self._file.close)
             self._datasets = self._find()
             self._letters = self._find_axes()
             self._check_alike()
             shape = self._movie_shape()
             self._set_layout(shape, self._datasets[0].dtype, options.n_channels)
-        except BaseException:
-            self._file.close()
-            raise
+            cleanup.pop_all()  # a reader that could be made keeps its file open
 
     def _movie_shape(self) -> Shape4:
         shape = canonical_shape(self._letters, self._stored_shape())
