@@ -33,6 +33,15 @@ def cubic_weights(position, size):
 
 
 @kernel()
+def _sample(w, y, x, scale_x, scale_y, height, width):
+    """Where the backward map leads from (y, x), and whether that is in the closed image box."""
+    # Positions in float64: at x = 1000, float32 would displace a sample by 6e-5 px.
+    px = x + np.float64(w[y, x, 0]) * scale_x
+    py = y + np.float64(w[y, x, 1]) * scale_y
+    return px >= 0 and px <= width - 1 and py >= 0 and py <= height - 1, px, py
+
+
+@kernel()
 def _row(row, first, a0, a1, a2, a3):
     return a0 * row[first] + a1 * row[first + 1] + a2 * row[first + 2] + a3 * row[first + 3]
 
@@ -41,12 +50,10 @@ def _row(row, first, a0, a1, a2, a3):
 def warp_cubic(moving, w, scale_x, scale_y, fill, out):
     """Sample planes (C, H, W) at (x + scale_x u, y + scale_y v); outside samples take `fill`."""
     channels, height, width = out.shape
-    # Positions in float64: at x = 1000, float32 would displace a sample by 6e-5 px.
     for y in range(height):
         for x in range(width):
-            px = x + np.float64(w[y, x, 0]) * scale_x
-            py = y + np.float64(w[y, x, 1]) * scale_y
-            if px >= 0 and px <= width - 1 and py >= 0 and py <= height - 1:
+            inside, px, py = _sample(w, y, x, scale_x, scale_y, height, width)
+            if inside:
                 x0, a0, a1, a2, a3 = cubic_weights(px, width)
                 y0, b0, b1, b2, b3 = cubic_weights(py, height)
                 for c in range(channels):
@@ -66,9 +73,8 @@ def warp_linear(moving, w, scale_x, scale_y, fill, out):
     channels, height, width = out.shape
     for y in range(height):
         for x in range(width):
-            px = x + np.float64(w[y, x, 0]) * scale_x
-            py = y + np.float64(w[y, x, 1]) * scale_y
-            if px >= 0 and px <= width - 1 and py >= 0 and py <= height - 1:
+            inside, px, py = _sample(w, y, x, scale_x, scale_y, height, width)
+            if inside:
                 x0 = min(int(px), width - 2)
                 y0 = min(int(py), height - 2)
                 tx = px - x0
@@ -89,9 +95,8 @@ def warp_nearest(moving, w, scale_x, scale_y, fill, out):
     channels, height, width = out.shape
     for y in range(height):
         for x in range(width):
-            px = x + np.float64(w[y, x, 0]) * scale_x
-            py = y + np.float64(w[y, x, 1]) * scale_y
-            if px >= 0 and px <= width - 1 and py >= 0 and py <= height - 1:
+            inside, px, py = _sample(w, y, x, scale_x, scale_y, height, width)
+            if inside:
                 for c in range(channels):
                     out[c, y, x] = moving[c, int(py + 0.5), int(px + 0.5)]
             else:
@@ -105,6 +110,4 @@ def sample_is_inside(w, out):
     height, width = out.shape
     for y in range(height):
         for x in range(width):
-            px = x + np.float64(w[y, x, 0])
-            py = y + np.float64(w[y, x, 1])
-            out[y, x] = px >= 0 and px <= width - 1 and py >= 0 and py <= height - 1
+            out[y, x], _, _ = _sample(w, y, x, 1.0, 1.0, height, width)

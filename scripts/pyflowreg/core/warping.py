@@ -6,14 +6,13 @@ is valid when it lies in the closed image box, 0 <= x + u <= W - 1 and 0 <= y + 
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pyflowreg.core.numerics import to_dtype
-from pyflowreg.core.threads import available_threads
+from pyflowreg.core.threads import available_threads, for_each
 from pyflowreg.core.warp_kernels import sample_is_inside, warp_cubic, warp_linear, warp_nearest
 
 INTERPOLATIONS = {"cubic": warp_cubic, "linear": warp_linear, "nearest": warp_nearest}
@@ -205,12 +204,7 @@ def warp_sequence(
         field = fields if fields.ndim == 3 else fields[index]
         out[index] = to_dtype(warp_frame(frames[index], field, fill, interpolation), frames.dtype)
 
-    if threads == 1 or len(frames) < 2:
-        for index in range(len(frames)):
-            one(index)
-    else:
-        with ThreadPoolExecutor(threads) as pool:
-            list(pool.map(one, range(len(frames))))
+    for_each(one, len(frames), threads)
     return out
 
 

@@ -47,7 +47,7 @@ def _flow_parameters(config: SessionConfig, weight: NDArray[np.float64]) -> Flow
     return FlowParameters.create(
         alpha=config.alpha_between,
         a_data=0.45,
-        weight=weight if weight.ndim == 1 else np.moveaxis(weight, 0, -1),
+        weight=weight,
         levels=50,
         iterations=config.iterations_between,
         min_level=0,
@@ -96,10 +96,11 @@ def compute_between_displacement(
         logger.warning("A temporal average is constant; the displacement is set to zero.")
         return np.zeros((*fixed.shape[:2], 2))
     weight = config.options_for().weight_for(fixed.shape[2])
-    channel_weight = weight if weight.ndim == 1 else np.moveaxis(weight, 0, -1)
+    if weight.ndim > 1:
+        weight = np.moveaxis(weight, 0, -1)
     shift = rigid_shift(
-        (fixed * channel_weight).sum(axis=-1),
-        (moving * channel_weight).sum(axis=-1),
+        (fixed * weight).sum(axis=-1),
+        (moving * weight).sum(axis=-1),
         config.cc_upsample,
     )
     field = np.broadcast_to(shift, (*fixed.shape[:2], 2)).copy()

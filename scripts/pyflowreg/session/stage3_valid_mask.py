@@ -97,7 +97,11 @@ def compute_final_mask(
     ConfigError
         If number or shape of the given fields do not fit.
     """
-    session = _load(config, middle_idx, displacement_fields)
+    return _save_final_mask(config, _load(config, middle_idx, displacement_fields))
+
+
+def _save_final_mask(config: SessionConfig, session: _Session) -> Mask:
+    """Compute the final mask of what was loaded, and write its files."""
     averages = load_averages(config, session.recordings)
     record = mask_record(config, session.names[session.centre], session.names)
     record.withdraw()
@@ -120,19 +124,20 @@ def compute_final_mask(
         "reference_average": averages[session.centre],
     }
     save_mask_files(config, session.recordings, session.centre, arrays)
-    if displacement_fields is None or all(map(_is_saved, session.files, session.fields)):
+    if all(session.saved):
         record.write()
     return final
 
 
 @dataclass(frozen=True)
 class _Session:
-    """Recordings, position of the centre, files and fields of a session."""
+    """Recordings, position of the centre, files, fields, and which fields are those saved."""
 
     recordings: list[Recording]
     centre: int
     files: list[RecordingPaths]
     fields: list[Field]
+    saved: list[bool]
 
     @property
     def names(self) -> list[str]:
@@ -156,7 +161,8 @@ def _load(config: SessionConfig, middle_idx: int | None, given: Sequence[Field] 
             f"{files[centre].w_to_reference} is not zero, so the fields lead to another centre "
             f"than {recordings[centre].name}; set center and run stage 2 again."
         )
-    return _Session(recordings, centre, files, fields)
+    saved = [given is None or _is_saved(*entry) for entry in zip(files, fields, strict=True)]
+    return _Session(recordings, centre, files, fields, saved)
 
 
 def _valid_mask(paths: RecordingPaths, field: Field) -> Mask:
@@ -230,13 +236,13 @@ def run_stage3(
     ConfigError
         If `middle_idx` or the fields do not fit the session.
     """
-    final = compute_final_mask(config, middle_idx, displacement_fields)
     session = _load(config, middle_idx, displacement_fields)
+    final = _save_final_mask(config, session)
     centre = session.recordings[session.centre]
-    for recording, paths, field in zip(
-        session.recordings, session.files, session.fields, strict=True
+    for recording, field, saved in zip(
+        session.recordings, session.fields, session.saved, strict=True
     ):
         # Of the saved field, an existing video may be kept.
-        given = None if _is_saved(paths, field) else field
+        given = None if saved else field
         align_recording(config, recording, centre=centre, displacement=given)
     return final

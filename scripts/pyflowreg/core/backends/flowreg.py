@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +13,7 @@ from pyflowreg.core.median import median_5x5
 from pyflowreg.core.motion_tensor import motion_tensor
 from pyflowreg.core.parameters import FlowParameters
 from pyflowreg.core.pyramid import Level, pyramid_levels, resize
+from pyflowreg.core.threads import for_each
 from pyflowreg.core.warp_kernels import warp_cubic
 
 MEDIAN_ABOVE = 5
@@ -130,12 +130,7 @@ class FlowregPlan:
         def one(index: int) -> None:
             out[index] = self.displacement(moving[index], uv)
 
-        if threads == 1 or len(moving) == 1:
-            for index in range(len(moving)):
-                one(index)
-        else:
-            with ThreadPoolExecutor(threads) as pool:
-                list(pool.map(one, range(len(moving))))
+        for_each(one, len(moving), threads)
         return out
 
     def displacement(self, moving: NDArray[Any], uv: NDArray[Any] | None = None) -> NDArray[Any]:
