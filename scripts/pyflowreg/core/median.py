@@ -123,20 +123,33 @@ def _median_5x5(padded, columns, out):
             target[x] = _median_13(p3, p4, q2, q3, q4, r1, r2, r3, s0, s1, s2, t0, t1)
 
 
-def median_5x5(plane: NDArray[Any]) -> NDArray[Any]:
+def median_scratch_size(shape: tuple[int, ...]) -> int:
+    """Elements that `median_5x5_into` needs as scratch for planes of this shape (..., H, W)."""
+    height, width = (side + 2 * RADIUS for side in shape[-2:])
+    return (height + _SIDE) * width
+
+
+def median_5x5_into(plane: NDArray[Any], out: NDArray[Any], scratch: NDArray[Any]) -> None:
     """Median of the 5 x 5 neighbourhood, borders mirrored including the edge.
 
     Parameters
     ----------
     plane : ndarray
         float32 or float64, shape (H, W).
-
-    Returns
-    -------
-    ndarray
-        Same shape and dtype; a new array.
+    out : ndarray
+        Receives the result: shape and dtype of `plane`, and not the same memory.
+    scratch : ndarray
+        One-dimensional, dtype of `plane`, at least `median_scratch_size(plane.shape)` elements.
     """
+    height, width = (side + 2 * RADIUS for side in plane.shape)
+    padded = scratch[: height * width].reshape(height, width)
+    columns = scratch[height * width :][: _SIDE * width].reshape(_SIDE, width)
+    padded[:] = np.pad(plane, RADIUS, mode="symmetric")
+    _median_5x5(padded, columns, out)
+
+
+def median_5x5(plane: NDArray[Any]) -> NDArray[Any]:
+    """Return what `median_5x5_into` computes as a new array."""
     out = np.empty(plane.shape, plane.dtype)
-    columns = np.empty((_SIDE, plane.shape[1] + 2 * RADIUS), plane.dtype)
-    _median_5x5(np.pad(plane, RADIUS, mode="symmetric"), columns, out)
+    median_5x5_into(plane, out, np.empty(median_scratch_size(plane.shape), plane.dtype))
     return out

@@ -119,14 +119,21 @@ def _census(
             _add_brightness_constancy(padded[0], padded[1], real(hx), real(hy), real(2 / 8), out)
 
 
-def motion_tensor(
+def tensor_scratch_size(shape: tuple[int, ...], data_term: str) -> int:
+    """Elements that `motion_tensor_into` needs as scratch for planes of this shape (..., H, W)."""
+    return 2 * (shape[-2] + 2) * (shape[-1] + 2)
+
+
+def motion_tensor_into(
     fixed: NDArray[Any],
     moving: NDArray[Any],
     hx: float,
     hy: float,
-    data_term: str = "gc",
-    normaliser: float = 1e-6,
-) -> NDArray[Any]:
+    data_term: str,
+    normaliser: float,
+    out: NDArray[Any],
+    scratch: NDArray[Any],
+) -> None:
     """Compute the motion tensor of one channel.
 
     Parameters
@@ -139,23 +146,34 @@ def motion_tensor(
         Constancy assumption.
     normaliser : float
         Added to the squared gradients that normalise the term 'gc'.
-
-    Returns
-    -------
-    ndarray
-        Shape (6, H, W), dtype of the frames: J11, J22, J33, J12, J13, J23.
+    out : ndarray
+        Receives J11, J22, J33, J12, J13, J23: shape (6, H, W), dtype of the frames.
+    scratch : ndarray
+        One-dimensional, dtype of the frames, at least `tensor_scratch_size` elements.
     """
     real = fixed.dtype.type
-    shape = (COMPONENTS, *fixed.shape)
     if data_term == "cs":
-        out = np.zeros(shape, fixed.dtype)
+        out[:] = 0
         _census(fixed, moving, hx, hy, out)
-        return out
+        return
     padded = [np.pad(image, 1, mode="edge") for image in (fixed, moving)]
     if data_term == "gray":
-        out = np.zeros(shape, fixed.dtype)
+        out[:] = 0
         _add_brightness_constancy(*padded, real(hx), real(hy), real(1), out)
-        return out
-    out = np.empty(shape, fixed.dtype)
+        return
     _gradient_constancy(*padded, real(hx), real(hy), real(normaliser), out)
+
+
+def motion_tensor(
+    fixed: NDArray[Any],
+    moving: NDArray[Any],
+    hx: float,
+    hy: float,
+    data_term: str = "gc",
+    normaliser: float = 1e-6,
+) -> NDArray[Any]:
+    """Return what `motion_tensor_into` computes as a new array."""
+    out = np.empty((COMPONENTS, *fixed.shape), fixed.dtype)
+    scratch = np.empty(tensor_scratch_size(fixed.shape, data_term), fixed.dtype)
+    motion_tensor_into(fixed, moving, hx, hy, data_term, normaliser, out, scratch)
     return out

@@ -209,3 +209,25 @@ def resize(
             result = np.empty((source.shape[0], width), target)
             _resize_columns(source, *_taps(cols, width, target), result)
     return result.astype(target, copy=(height, width) == (rows, cols))
+
+
+def resize_scratch_size(shape_in: tuple[int, ...], shape_out: tuple[int, ...]) -> int:
+    """Elements that `resize_planes` needs as scratch between these shapes (..., H, W)."""
+    return shape_out[-2] * shape_in[-1]
+
+
+def resize_planes(planes: NDArray[Any], out: NDArray[Any], scratch: NDArray[Any]) -> None:
+    """Resample planes bicubically with antialiasing; values are not rescaled.
+
+    Parameters
+    ----------
+    planes : ndarray
+        float32 or float64, shape (C, H, W).
+    out : ndarray
+        Receives the result: shape (C, h, w), float32 or float64, the type of the computation.
+    scratch : ndarray
+        One-dimensional, dtype of `out`, at least `resize_scratch_size` elements.
+    """
+    for plane, target in zip(planes, out, strict=True):
+        height, width = target.shape
+        target[:] = resize(plane, height, width, target.dtype)

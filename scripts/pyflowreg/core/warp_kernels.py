@@ -33,11 +33,11 @@ def cubic_weights(position, size):
 
 
 @kernel()
-def _sample(w, y, x, scale_x, scale_y, height, width):
+def _sample(u, v, y, x, scale_x, scale_y, height, width):
     """Where the backward map leads from (y, x), and whether that is in the closed image box."""
     # Positions in float64: at x = 1000, float32 would displace a sample by 6e-5 px.
-    px = x + np.float64(w[y, x, 0]) * scale_x
-    py = y + np.float64(w[y, x, 1]) * scale_y
+    px = x + np.float64(u[y, x]) * scale_x
+    py = y + np.float64(v[y, x]) * scale_y
     return px >= 0 and px <= width - 1 and py >= 0 and py <= height - 1, px, py
 
 
@@ -47,12 +47,12 @@ def _row(row, first, a0, a1, a2, a3):
 
 
 @kernel()
-def warp_cubic(moving, w, scale_x, scale_y, fill, out):
+def warp_cubic(moving, u, v, scale_x, scale_y, fill, out):
     """Sample planes (C, H, W) at (x + scale_x u, y + scale_y v); outside samples take `fill`."""
     channels, height, width = out.shape
     for y in range(height):
         for x in range(width):
-            inside, px, py = _sample(w, y, x, scale_x, scale_y, height, width)
+            inside, px, py = _sample(u, v, y, x, scale_x, scale_y, height, width)
             if inside:
                 x0, a0, a1, a2, a3 = cubic_weights(px, width)
                 y0, b0, b1, b2, b3 = cubic_weights(py, height)
@@ -68,12 +68,12 @@ def warp_cubic(moving, w, scale_x, scale_y, fill, out):
 
 
 @kernel()
-def warp_linear(moving, w, scale_x, scale_y, fill, out):
+def warp_linear(moving, u, v, scale_x, scale_y, fill, out):
     """Bilinear counterpart of `warp_cubic`."""
     channels, height, width = out.shape
     for y in range(height):
         for x in range(width):
-            inside, px, py = _sample(w, y, x, scale_x, scale_y, height, width)
+            inside, px, py = _sample(u, v, y, x, scale_x, scale_y, height, width)
             if inside:
                 x0 = min(int(px), width - 2)
                 y0 = min(int(py), height - 2)
@@ -90,12 +90,12 @@ def warp_linear(moving, w, scale_x, scale_y, fill, out):
 
 
 @kernel()
-def warp_nearest(moving, w, scale_x, scale_y, fill, out):
+def warp_nearest(moving, u, v, scale_x, scale_y, fill, out):
     """Nearest-neighbour counterpart of `warp_cubic`; halves are rounded away from zero."""
     channels, height, width = out.shape
     for y in range(height):
         for x in range(width):
-            inside, px, py = _sample(w, y, x, scale_x, scale_y, height, width)
+            inside, px, py = _sample(u, v, y, x, scale_x, scale_y, height, width)
             if inside:
                 for c in range(channels):
                     out[c, y, x] = moving[c, int(py + 0.5), int(px + 0.5)]
@@ -105,9 +105,9 @@ def warp_nearest(moving, w, scale_x, scale_y, fill, out):
 
 
 @kernel()
-def sample_is_inside(w, out):
+def sample_is_inside(u, v, out):
     """Set `out` where (x + u, y + v) lies in the closed image box."""
     height, width = out.shape
     for y in range(height):
         for x in range(width):
-            out[y, x], _, _ = _sample(w, y, x, 1.0, 1.0, height, width)
+            out[y, x], _, _ = _sample(u, v, y, x, 1.0, 1.0, height, width)

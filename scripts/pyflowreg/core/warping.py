@@ -89,7 +89,7 @@ def warp_frame(
     if outside.shape != planes.shape:
         raise ValueError(f"fill has shape {fill.shape}; it must be {moving.shape} as the frame.")
     out = np.empty_like(planes)
-    INTERPOLATIONS[interpolation](planes, field, 1.0, 1.0, outside, out)
+    INTERPOLATIONS[interpolation](planes, field[..., 0], field[..., 1], 1.0, 1.0, outside, out)
     return np.moveaxis(out, 0, -1)
 
 
@@ -114,7 +114,8 @@ def backward_valid_mask(u: NDArray[Any], v: NDArray[Any]) -> NDArray[np.bool_]:
     if u.ndim != 2 or u.shape != v.shape:
         raise ValueError(f"u has shape {u.shape}, v {v.shape}; both must be the same (H, W).")
     out = np.empty(u.shape, np.bool_)
-    sample_is_inside(_native(np.stack([u, v], axis=-1)), out)
+    field = _native(np.stack([u, v], axis=-1))
+    sample_is_inside(field[..., 0], field[..., 1], out)
     return out
 
 
@@ -141,7 +142,7 @@ def imregister_binary(mask: NDArray[Any], u: NDArray[Any], v: NDArray[Any]) -> N
     field = _check_field(np.stack([u, v], axis=-1), mask.shape)
     planes = (np.asarray(mask) != 0)[None].astype(np.uint8)
     out = np.empty_like(planes)
-    warp_nearest(planes, field, 1.0, 1.0, np.zeros_like(planes), out)
+    warp_nearest(planes, field[..., 0], field[..., 1], 1.0, 1.0, np.zeros_like(planes), out)
     return np.asarray(out[0], dtype=np.bool_)
 
 
@@ -167,7 +168,8 @@ def compute_batch_valid_masks(w: NDArray[Any]) -> NDArray[np.uint8]:
         raise ValueError(f"w has shape {w.shape}; it must be (T, H, W, 2).")
     inside = np.empty(w.shape[:3], np.bool_)
     for frame, out in zip(w, inside, strict=True):
-        sample_is_inside(_native(frame), out)
+        field = _native(frame)
+        sample_is_inside(field[..., 0], field[..., 1], out)
     return inside * np.uint8(255)
 
 

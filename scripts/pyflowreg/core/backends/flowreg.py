@@ -155,8 +155,8 @@ class FlowregPlan:
     @staticmethod
     def _warp(target: NDArray[Any], field: NDArray[Any], entry: _PlanLevel) -> NDArray[Any]:
         out = np.empty_like(target)
-        w = np.ascontiguousarray(np.moveaxis(field, 0, -1))
-        warp_cubic(target, w, 1 / entry.level.hx, 1 / entry.level.hy, entry.fixed, out)
+        u, v = field
+        warp_cubic(target, u, v, 1 / entry.level.hx, 1 / entry.level.hy, entry.fixed, out)
         return out
 
     def _refine(self, field: NDArray[Any], target: NDArray[Any], entry: _PlanLevel) -> None:
