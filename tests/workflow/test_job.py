@@ -89,15 +89,6 @@ def test_termination_removes_temporary_files(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["some_rule.log"]
 
 
-def test_a_cache_others_could_write_to_is_not_used(tmp_path: Path) -> None:
-    open_to_all = tmp_path / f"pyflowreg-numba-{os.getuid()}"
-    open_to_all.mkdir()
-    open_to_all.chmod(0o777)
-    body = f"assert os.environ['NUMBA_CACHE_DIR'] != {str(open_to_all)!r}"
-    environment = {"TMPDIR": str(tmp_path), "NUMBA_CACHE_DIR": ""}
-    assert run_job(tmp_path, body, **environment)[0] == 0
-
-
 def header(frames: int = 1000, side: int = 512, channels: int = 1) -> dict[str, Any]:
     return {"shape": [frames, side, side, channels], "itemsize": 2}
 

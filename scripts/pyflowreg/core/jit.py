@@ -1,12 +1,50 @@
-"""How every compiled kernel of the package is compiled."""
+"""How every compiled kernel of the package is compiled, and kept.
+
+What a kernel is made of, apart from its arguments, must follow from the sources and the processor:
+no constant that comes from the environment or from a file. Kept kernels are used again as long as
+the file of the kernel, and those it imports from this package, are the same.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import numba
 
-# No fastmath: reassociation and contraction would make results depend on the machine.
-# nogil: frames are processed by threads. NumPy's error model: no branch per division.
-kernel = partial(numba.njit, cache=True, nogil=True, error_model="numpy")
+from pyflowreg.core.compilation.cache import KernelCache
+from pyflowreg.core.compilation.log import CompileLog
+from pyflowreg.core.compilation.sources import Sources
+from pyflowreg.core.compilation.store import PACKAGE, Store
+
+_SOURCES = Sources(PACKAGE, read_now=PACKAGE / "core")
+_STORE = Store()
+_LOG = CompileLog()
+
+
+def kernel(**options: Any) -> Callable[[Callable[..., Any]], Any]:
+    """Return a decorator for a function that is compiled when it is first called.
+
+    Parameters
+    ----------
+    **options
+        Passed on to `numba.njit`.
+
+    Returns
+    -------
+    callable
+        The decorator.
+    """
+
+    def decorate(function: Callable[..., Any]) -> Any:
+        # No fastmath: reassociation and contraction would make results depend on the machine.
+        # nogil: frames are processed by threads. NumPy's error model: no branch per division.
+        compiled = numba.njit(nogil=True, error_model="numpy", **options)(function)
+        compiled._cache = KernelCache(function, _SOURCES, _STORE, _LOG)
+        return compiled
+
+    return decorate
+
+
 inline_kernel = partial(numba.njit, inline="always", error_model="numpy")

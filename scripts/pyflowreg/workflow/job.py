@@ -1,4 +1,4 @@
-"""What surrounds the work of one Snakemake job: log, threads, caches and error messages."""
+"""What surrounds the work of one Snakemake job: log, threads and error messages."""
 
 from __future__ import annotations
 
@@ -7,9 +7,7 @@ import os
 import platform
 import resource
 import signal
-import stat
 import sys
-import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -74,7 +72,7 @@ def job_context(snakemake: Any) -> Iterator[Job]:
     """Run the body of a script as a job.
 
     File descriptors 1 and 2 go to the rule's log file, so that the text of numba, HDF5 and CUDA
-    is caught as well; threads and caches are set before anything heavy is imported. A
+    is caught as well; threads are set before anything heavy is imported. A
     `PyflowregError` ends the job with its message in the log and on the terminal; any other
     exception is raised, and its traceback goes to the log.
 
@@ -95,7 +93,6 @@ def job_context(snakemake: Any) -> Iterator[Job]:
     """
     terminal = _redirect(snakemake.log)
     _limit_threads(snakemake.threads)
-    _use_numba_cache()
     signal.signal(signal.SIGTERM, _terminate)
     name = " ".join([snakemake.rule, *map(str, snakemake.wildcards)])
     started = time.monotonic()
@@ -142,24 +139,6 @@ def _limit_threads(threads: int) -> None:
     """Give numba and BLAS the threads Snakemake reserved; both read this when first imported."""
     for variable in THREAD_VARIABLES:
         os.environ[variable] = str(max(1, threads))
-
-
-def _use_numba_cache() -> None:
-    """Keep compiled kernels on a local disk.
-
-    Beside the source, where numba puts them by default, processes of several machines would
-    race on a shared file system. On one machine numba replaces its files atomically.
-    """
-    if os.environ.get("NUMBA_CACHE_DIR"):
-        return
-    folder = Path(tempfile.gettempdir()) / f"pyflowreg-numba-{os.getuid()}"
-    folder.mkdir(mode=0o700, exist_ok=True)
-    found = folder.lstat()
-    # The folder has a predictable name in a public place and holds machine code.
-    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o022:
-        folder = Path(tempfile.mkdtemp(prefix="pyflowreg-numba-"))
-        logger.warning("Another user could write to the usual cache; compiling into %s.", folder)
-    os.environ["NUMBA_CACHE_DIR"] = str(folder)
 
 
 def _terminate(signum: int, frame: Any) -> NoReturn:
