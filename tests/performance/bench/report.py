@@ -1,0 +1,30 @@
+"""The whole report, and the short one for the README, from saved results."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+from bench.tables import machine_text
+
+README_SECTIONS = ["flow", "stage1", "memory", "stage3"]
+
+
+def _sections(results: dict[str, Any], names: list[str], level: str) -> str:
+    parts = []
+    for name in names:
+        if name in results["sections"]:
+            section = importlib.import_module(f"bench.section_{name}")
+            parts.append(f"{level} {section.TITLE}\n\n{section.table(results['sections'][name])}")
+    return "\n".join(parts)
+
+
+def full_text(results: dict[str, Any]) -> str:
+    """Return every table."""
+    body = _sections(results, list(results["sections"]), "##")
+    return f"# Benchmarks\n\n{machine_text(results['about'])}\n{body}"
+
+
+def readme_text(results: dict[str, Any]) -> str:
+    """Return the tables that the README shows."""
+    return f"{_sections(results, README_SECTIONS, '###')}\n{machine_text(results['about'])}"

@@ -1,0 +1,63 @@
+"""This package, for worker.py."""
+
+import time
+from pathlib import Path
+
+from common import time_pairs, versions
+
+
+def about():
+    return versions("pyflowreg", "numba", "numpy", "scipy", "h5py", "tifffile")
+
+
+def displacement(pairs, options, out=None, threads=1):
+    """Seconds of `get_displacement` for every pair of frames."""
+    from pyflowreg.core.optical_flow import get_displacement
+
+    return time_pairs(lambda fixed, moving: get_displacement(fixed, moving, **options), pairs, out)
+
+
+def compensate(recording, folder, options, threads=None):
+    """Correct one recording, file to file."""
+    from pyflowreg.motion_correction import OFOptions, compensate_recording
+
+    configured = OFOptions(
+        input_file=recording, output_path=folder, output_format="HDF5", **options
+    )
+    compensate_recording(configured, threads=threads)
+
+
+def stage(number, root, **settings):
+    """Run a stage of a session."""
+    from pyflowreg.session import SessionConfig
+    from pyflowreg.session.stage1_compensate import run_stage1
+    from pyflowreg.session.stage2_between_avgs import run_stage2
+    from pyflowreg.session.stage3_valid_mask import run_stage3
+
+    (run_stage1, run_stage2, run_stage3)[number - 1](SessionConfig(root=root, **settings))
+
+
+def align(compensated, output, field, average, threads, output_format="TIFF"):
+    """Write the aligned video of a corrected recording."""
+    import numpy as np
+
+    from pyflowreg.session.stage3_valid_mask import align_sequence_video
+
+    align_sequence_video(
+        Path(compensated),
+        Path(output),
+        np.load(field),
+        np.load(average),
+        threads=threads,
+        output_format=output_format,
+    )
+
+
+def read_masks(idx):
+    """Read the valid masks of a recording, as stage 3 does."""
+    from pyflowreg.io.fields import iter_masks
+
+    start = time.perf_counter()
+    for block in iter_masks(idx):
+        (block > 0).all(axis=0)
+    return time.perf_counter() - start
