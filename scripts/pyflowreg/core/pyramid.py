@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from pyflowreg.core.jit import kernel
+from pyflowreg.core import resize_kernels
 
 MIN_LEVEL_SIZE = 10
 """No side of a pyramid level is made smaller than this (pixels)."""
@@ -148,36 +148,35 @@ def _taps(n_in: int, n_out: int, dtype: np.dtype[Any]) -> tuple[NDArray[np.int64
     return taps, weights
 
 
-@kernel()
-def _resize_rows(image, taps, weights, out):  # type: ignore[no-untyped-def]
-    zero = out.dtype.type(0)
-    for y in range(out.shape[0]):
-        for x in range(out.shape[1]):
-            out[y, x] = zero
-        for k in range(taps.shape[1]):
-            source = taps[y, k]
-            weight = weights[y, k]
-            for x in range(out.shape[1]):
-                out[y, x] += weight * image[source, x]
+def resize_scratch_size(shape_in: tuple[int, ...], shape_out: tuple[int, ...]) -> int:
+    """Elements that `resize_planes` needs as scratch between these shapes (..., H, W)."""
+    return resize_kernels.scratch_size(shape_in, shape_out)
 
 
-@kernel()
-def _resize_columns(image, taps, weights, out):  # type: ignore[no-untyped-def]
-    zero = out.dtype.type(0)
-    for y in range(out.shape[0]):
-        for x in range(out.shape[1]):
-            total = zero
-            for k in range(taps.shape[1]):
-                total += weights[x, k] * image[y, taps[x, k]]
-            out[y, x] = total
+def resize_planes(planes: NDArray[Any], out: NDArray[Any], scratch: NDArray[Any]) -> None:
+    """Resample planes bicubically with antialiasing; values are not rescaled.
+
+    A constant plane stays exactly constant: its rounding errors would pass for structure.
+
+    Parameters
+    ----------
+    planes : ndarray
+        float32 or float64, C-contiguous, shape (C, H, W).
+    out : ndarray
+        Receives the result: shape (C, h, w), C-contiguous, float32 or float64, which is also the
+        type of the computation.
+    scratch : ndarray
+        One-dimensional, dtype of `out`, at least `resize_scratch_size` elements.
+    """
+    rows = _taps(planes.shape[1], out.shape[1], out.dtype)
+    columns = _taps(planes.shape[2], out.shape[2], out.dtype)
+    resize_kernels.resize_planes(planes, *rows, *columns, scratch, out)
 
 
 def resize(
     image: NDArray[Any], height: int, width: int, dtype: DTypeLike | None = None
 ) -> NDArray[Any]:
-    """Resample one plane bicubically with antialiasing; values are not rescaled.
-
-    A constant plane stays exactly constant: its rounding errors would pass for structure.
+    """Resample one plane as `resize_planes` does.
 
     Parameters
     ----------
@@ -193,41 +192,7 @@ def resize(
     ndarray
         Shape (height, width); a new array.
     """
-    rows, cols = image.shape
-    target = np.dtype(dtype or image.dtype)
-    # The corners first, because nearly every plane differs there.
-    if image[0, 0] == image[-1, -1] and (image == image[0, 0]).all():
-        return np.full((height, width), image[0, 0], target)
-    result = np.ascontiguousarray(image)
-    # The dimension that shrinks more goes first: fewer operations, and the original's rounding.
-    for _, axis in sorted([(height / rows, 0), (width / cols, 1)]):
-        source = result
-        if axis == 0 and height != rows:
-            result = np.empty((height, source.shape[1]), target)
-            _resize_rows(source, *_taps(rows, height, target), result)
-        elif axis == 1 and width != cols:
-            result = np.empty((source.shape[0], width), target)
-            _resize_columns(source, *_taps(cols, width, target), result)
-    return result.astype(target, copy=(height, width) == (rows, cols))
-
-
-def resize_scratch_size(shape_in: tuple[int, ...], shape_out: tuple[int, ...]) -> int:
-    """Elements that `resize_planes` needs as scratch between these shapes (..., H, W)."""
-    return shape_out[-2] * shape_in[-1]
-
-
-def resize_planes(planes: NDArray[Any], out: NDArray[Any], scratch: NDArray[Any]) -> None:
-    """Resample planes bicubically with antialiasing; values are not rescaled.
-
-    Parameters
-    ----------
-    planes : ndarray
-        float32 or float64, shape (C, H, W).
-    out : ndarray
-        Receives the result: shape (C, h, w), float32 or float64, the type of the computation.
-    scratch : ndarray
-        One-dimensional, dtype of `out`, at least `resize_scratch_size` elements.
-    """
-    for plane, target in zip(planes, out, strict=True):
-        height, width = target.shape
-        target[:] = resize(plane, height, width, target.dtype)
+    out = np.empty((1, height, width), dtype or image.dtype)
+    scratch = np.empty(resize_scratch_size(image.shape, out.shape), out.dtype)
+    resize_planes(np.ascontiguousarray(image)[None], out, scratch)
+    return np.asarray(out[0])
