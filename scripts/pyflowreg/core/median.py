@@ -1,9 +1,10 @@
 """5 x 5 median filter of displacement increments (Sun, Roth and Black, CVPR 2010).
 
-Each window's columns are sorted, then the rows of the result; rows and columns are both sorted
-after that, which leaves 13 of the 25 values that can be the median. Sorted columns are shared by
-the windows of a row, and everything is compare-exchange without branches, so that the compiler
-works on as many pixels at a time as a vector holds.
+Two windows one above the other share four rows. The five values of every row are sorted, two rows
+are merged, and of the four rows together the six values are found that can be a median: they have
+ranks 8 to 13 of 20. With the row that only one of the windows has, the median is the sixth of
+eleven. Sorted and merged rows are used again further down, and everything is compare-exchange
+without branches on as many pixels at a time as a vector holds.
 """
 
 # mypy: disable-error-code="no-untyped-def"
@@ -16,17 +17,28 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pyflowreg.core.jit import inline_kernel, kernel
+from pyflowreg.core.vectors import lanes, larger, load, smaller, store, zeros_register
 
 RADIUS = 2
-
-# Unsigned offsets: an index that might be negative wraps around, which cannot be vectorised.
-U1, U2, U3, U4 = (np.uint64(k) for k in range(1, 5))
 _SIDE = 2 * RADIUS + 1
+
+VECTORS = 8
+"""Vectors of a block: so many columns at a time that what is sorted stays in the fastest cache."""
+
+# Beginnings in scratch, in blocks: a padded row, a ring of sorted rows, one of merged pairs, two
+# rows of the result.
+_SORTED = 2
+_ROWS = 6
+_MERGED = _SORTED + _ROWS * _SIDE
+_PAIRS = 2
+_RESULT = _MERGED + _PAIRS * 2 * _SIDE
+_END = _RESULT + 2
+_LANES = 16
 
 
 @inline_kernel()
 def _order(a, b):
-    return (a if a < b else b), (b if a < b else a)
+    return smaller(a, b), larger(a, b)
 
 
 @inline_kernel()
@@ -44,89 +56,178 @@ def _sort_5(a, b, c, d, e):
 
 
 @inline_kernel()
-def _median_13(a, b, c, d, e, f, g, h, i, j, k, m, n):
-    """Median by forgetful selection.
-
-    Of more than half of the values the smallest and the largest cannot be the median: both are
-    forgotten and one unseen value joins, until one is left.
-    """
-    a, h = _order(a, h)
-    b, g = _order(b, g)
-    c, f = _order(c, f)
-    d, e = _order(d, e)
-    a, b = _order(a, b)
+def _merge_2_2(a, b, c, d):
+    """Merge a <= b with c <= d (Batcher's odd-even merge, as all merges here)."""
     a, c = _order(a, c)
-    a, d = _order(a, d)
-    g, h = _order(g, h)
-    f, h = _order(f, h)
-    e, h = _order(e, h)
-    # b c d e f g, and i joins
-    b, i = _order(b, i)
-    c, g = _order(c, g)
-    d, f = _order(d, f)
-    b, c = _order(b, c)
     b, d = _order(b, d)
-    b, e = _order(b, e)
-    g, i = _order(g, i)
-    f, i = _order(f, i)
-    e, i = _order(e, i)
-    # c d e f g, and j joins
-    c, j = _order(c, j)
-    d, g = _order(d, g)
-    e, f = _order(e, f)
-    c, d = _order(c, d)
-    c, e = _order(c, e)
-    g, j = _order(g, j)
-    f, j = _order(f, j)
-    # d e f g, and k joins
-    d, k = _order(d, k)
-    e, g = _order(e, g)
-    d, e = _order(d, e)
-    d, f = _order(d, f)
-    g, k = _order(g, k)
-    f, k = _order(f, k)
-    # e f g, and m joins
-    e, m = _order(e, m)
-    f, g = _order(f, g)
-    e, f = _order(e, f)
-    g, m = _order(g, m)
-    # f g, and n joins
-    f, n = _order(f, n)
-    f, g = _order(f, g)
-    g, n = _order(g, n)
-    return g
+    b, c = _order(c, b)
+    return a, b, c, d
+
+
+@inline_kernel()
+def _merge_5_5(a, b, c, d, e, f, g, h, i, j):
+    """Merge a <= ... <= e with f <= ... <= j: first every other value, a c e with f h j."""
+    a, e1, j1, j2 = _merge_2_2(a, e, f, j)
+    c1, c2 = _order(c, h)
+    u, v = _order(c1, e1)
+    w, x = _order(c2, j1)
+    p, q, r, s = _merge_2_2(b, d, g, i)
+    b, c = _order(p, u)
+    d, e = _order(q, v)
+    f, g = _order(r, w)
+    h, i = _order(s, x)
+    return a, b, c, d, e, f, g, h, i, j2
+
+
+@inline_kernel()
+def _middle_5_5(a, b, c, d, e, f, g, h, i, j):
+    """Ranks 4 to 7 of ten of which a to e and f to j are sorted."""
+    _, e1, j1, _ = _merge_2_2(a, e, f, j)
+    c1, c2 = _order(c, h)
+    v = larger(c1, e1)
+    w = smaller(c2, j1)
+    _, q, r, _ = _merge_2_2(b, d, g, i)
+    fourth, fifth = _order(q, v)
+    sixth, seventh = _order(r, w)
+    return fourth, fifth, sixth, seventh
+
+
+@inline_kernel()
+def _sixth_of_11(a, b, c, d, e, f, p, q, r, s, t):
+    """Median of a <= ... <= f and p <= ... <= t: the smallest of the pairs' larger values."""
+    low = smaller(larger(e, p), larger(d, q))
+    high = smaller(larger(b, s), larger(a, t))
+    return smaller(smaller(f, low), smaller(larger(c, r), high))
 
 
 @kernel()
-def _median_5x5(padded, columns, out):
+def _mirrored(index, size):
+    """Index of the pixel that stands for one outside, borders mirrored including the edge."""
+    index = index % (2 * size)
+    return index if index < size else 2 * size - 1 - index
+
+
+@kernel()
+def _pad(plane, y, start, count, scratch):
+    """Copy the pixels `start` to `start + count` of a row, mirrored beyond the borders."""
+    width = plane.shape[1]
+    row = plane[_mirrored(y, plane.shape[0])]
+    first, last = max(start, 0), min(start + count, width)
+    for x in range(start, first):
+        scratch[x - start] = row[_mirrored(x, width)]
+    inner = scratch[first - start : last - start]
+    for x in range(last - first):
+        inner[x] = row[first + x]
+    for x in range(last, start + count):
+        scratch[x - start] = row[_mirrored(x, width)]
+
+
+@kernel()
+def _sort_row(scratch, target, block, count):
+    zero = zeros_register(scratch)
+    for x in range(0, count, lanes(zero)):
+        a, b, c, d, e = _sort_5(
+            load(zero, scratch, x),
+            load(zero, scratch, x + 1),
+            load(zero, scratch, x + 2),
+            load(zero, scratch, x + 3),
+            load(zero, scratch, x + 4),
+        )
+        place = target + x
+        store(scratch, place, a)
+        store(scratch, place + block, b)
+        store(scratch, place + 2 * block, c)
+        store(scratch, place + 3 * block, d)
+        store(scratch, place + 4 * block, e)
+
+
+@inline_kernel()
+def _load_5(zero, scratch, place, step):
+    return (
+        load(zero, scratch, place),
+        load(zero, scratch, place + step),
+        load(zero, scratch, place + 2 * step),
+        load(zero, scratch, place + 3 * step),
+        load(zero, scratch, place + 4 * step),
+    )
+
+
+@kernel()
+def _merge_rows(scratch, one, other, target, block, count):
+    zero = zeros_register(scratch)
+    for x in range(0, count, lanes(zero)):
+        a, b, c, d, e = _load_5(zero, scratch, one + x, block)
+        f, g, h, i, j = _load_5(zero, scratch, other + x, block)
+        a, b, c, d, e, f, g, h, i, j = _merge_5_5(a, b, c, d, e, f, g, h, i, j)
+        place = target + x
+        store(scratch, place, a)
+        store(scratch, place + block, b)
+        store(scratch, place + 2 * block, c)
+        store(scratch, place + 3 * block, d)
+        store(scratch, place + 4 * block, e)
+        store(scratch, place + 5 * block, f)
+        store(scratch, place + 6 * block, g)
+        store(scratch, place + 7 * block, h)
+        store(scratch, place + 8 * block, i)
+        store(scratch, place + 9 * block, j)
+
+
+@kernel()
+def _medians(scratch, one, other, above, below, target, block, count):
+    """Medians of two rows, from the pairs they share and the sorted row each has for itself."""
+    zero = zeros_register(scratch)
+    for x in range(0, count, lanes(zero)):
+        # Every other value of both pairs is merged, then the other half, then both results.
+        a, b, c, d, e = _load_5(zero, scratch, one + x, 2 * block)
+        f, g, h, i, j = _load_5(zero, scratch, other + x, 2 * block)
+        _, o5, o6, o7 = _middle_5_5(a, b, c, d, e, f, g, h, i, j)
+        a, b, c, d, e = _load_5(zero, scratch, one + block + x, 2 * block)
+        f, g, h, i, j = _load_5(zero, scratch, other + block + x, 2 * block)
+        e4, e5, e6, _ = _middle_5_5(a, b, c, d, e, f, g, h, i, j)
+        a, b = _order(e4, o5)
+        c, d = _order(e5, o6)
+        e, f = _order(e6, o7)
+        p, q, r, s, t = _load_5(zero, scratch, above + x, block)
+        store(scratch, target + x, _sixth_of_11(a, b, c, d, e, f, p, q, r, s, t))
+        p, q, r, s, t = _load_5(zero, scratch, below + x, block)
+        store(scratch, target + block + x, _sixth_of_11(a, b, c, d, e, f, p, q, r, s, t))
+
+
+@kernel()
+def _median_5x5(plane, scratch, out):
     height, width = out.shape
-    for y in range(height):
-        for x in range(np.uint64(width + _SIDE - 1)):
-            a, b, c, d, e = _sort_5(
-                padded[y, x], padded[y + 1, x], padded[y + 2, x], padded[y + 3, x], padded[y + 4, x]
-            )
-            columns[0, x] = a
-            columns[1, x] = b
-            columns[2, x] = c
-            columns[3, x] = d
-            columns[4, x] = e
-        p, q, r, s, t = columns[0], columns[1], columns[2], columns[3], columns[4]
-        target = out[y]
-        for x in range(np.uint64(width)):
-            # The value in row i and column k of the sorted window has (i + 1)(k + 1) - 1 values
-            # below it and (5 - i)(5 - k) - 1 above: these 13 can be in the middle.
-            _, _, _, p3, p4 = _sort_5(p[x], p[x + U1], p[x + U2], p[x + U3], p[x + U4])
-            _, _, q2, q3, q4 = _sort_5(q[x], q[x + U1], q[x + U2], q[x + U3], q[x + U4])
-            _, r1, r2, r3, _ = _sort_5(r[x], r[x + U1], r[x + U2], r[x + U3], r[x + U4])
-            s0, s1, s2, _, _ = _sort_5(s[x], s[x + U1], s[x + U2], s[x + U3], s[x + U4])
-            t0, t1, _, _, _ = _sort_5(t[x], t[x + U1], t[x + U2], t[x + U3], t[x + U4])
-            target[x] = _median_13(p3, p4, q2, q3, q4, r1, r2, r3, s0, s1, s2, t0, t1)
+    block = VECTORS * lanes(zeros_register(scratch))
+    row_size, pair_size = _SIDE * block, 2 * _SIDE * block
+    rows, pairs, result = _SORTED * block, _MERGED * block, _RESULT * block
+    for start in range(0, width, block):
+        count = min(block, width - start)
+        for y in range(-RADIUS, 2):
+            _pad(plane, y, start - RADIUS, count + 2 * RADIUS, scratch)
+            _sort_row(scratch, rows + (y + RADIUS) % _ROWS * row_size, block, count)
+        _merge_rows(scratch, rows + row_size, rows + 2 * row_size, pairs, block, count)
+        for y in range(0, height, 2):
+            for k in range(y + 2, y + 4):
+                _pad(plane, k, start - RADIUS, count + 2 * RADIUS, scratch)
+                _sort_row(scratch, rows + (k + RADIUS) % _ROWS * row_size, block, count)
+            # Row y - 2 of the plane is in place y of the ring.
+            above = rows + y % _ROWS * row_size
+            third = rows + (y + 3) % _ROWS * row_size
+            fourth = rows + (y + 4) % _ROWS * row_size
+            below = rows + (y + 5) % _ROWS * row_size
+            old = pairs + y // 2 % _PAIRS * pair_size
+            new = pairs + (y // 2 + 1) % _PAIRS * pair_size
+            _merge_rows(scratch, third, fourth, new, block, count)
+            _medians(scratch, old, new, above, below, result, block, count)
+            for k in range(min(2, height - y)):
+                line = out[y + k]
+                for x in range(count):
+                    line[start + x] = scratch[result + k * block + x]
 
 
 def median_scratch_size(shape: tuple[int, ...]) -> int:
     """Elements that `median_5x5_into` needs as scratch for planes of this shape (..., H, W)."""
-    height, width = (side + 2 * RADIUS for side in shape[-2:])
-    return (height + _SIDE) * width
+    del shape  # it works block by block
+    return _END * VECTORS * _LANES
 
 
 def median_5x5_into(plane: NDArray[Any], out: NDArray[Any], scratch: NDArray[Any]) -> None:
@@ -141,11 +242,7 @@ def median_5x5_into(plane: NDArray[Any], out: NDArray[Any], scratch: NDArray[Any
     scratch : ndarray
         One-dimensional, dtype of `plane`, at least `median_scratch_size(plane.shape)` elements.
     """
-    height, width = (side + 2 * RADIUS for side in plane.shape)
-    padded = scratch[: height * width].reshape(height, width)
-    columns = scratch[height * width :][: _SIDE * width].reshape(_SIDE, width)
-    padded[:] = np.pad(plane, RADIUS, mode="symmetric")
-    _median_5x5(padded, columns, out)
+    _median_5x5(plane, scratch, out)
 
 
 def median_5x5(plane: NDArray[Any]) -> NDArray[Any]:
