@@ -137,6 +137,20 @@ def test_interrupt(session, monkeypatch):
         signal.signal(signal.SIGINT, previous)
 
 
+def test_compiling_ahead(monkeypatch, capsys, tmp_path):
+    """What `compile` prepares is covered by the test that nothing is compiled after it."""
+    from pyflowreg.core import jit
+    from pyflowreg.session import precompile
+
+    monkeypatch.setattr(precompile, "compile_kernels", lambda: None)
+    monkeypatch.setattr(jit.kernel_store, "writable", tmp_path)
+    assert cli.main(["compile"]) == 0
+    assert f"all are kept in {tmp_path}" in capsys.readouterr().out
+    monkeypatch.setattr(jit.kernel_store, "writable", None)
+    assert cli.main(["compile"]) == 2
+    assert "NUMBA_CACHE_DIR" in capsys.readouterr().err
+
+
 def command(*arguments):
     return subprocess.run(
         [sys.executable, "-m", "pyflowreg.session.cli", *arguments],

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import logging
 import os
+import pkgutil
 import subprocess
 import sys
 import textwrap
@@ -13,7 +14,9 @@ import time
 import numba
 import numpy as np
 import pytest
+from numba.core.dispatcher import Dispatcher
 
+from pyflowreg import core
 from pyflowreg.core.compilation import store as store_module
 from pyflowreg.core.compilation.cache import KernelCache
 from pyflowreg.core.compilation.sources import Sources
@@ -303,17 +306,41 @@ def test_processes_that_compile_at_once(toy, cache, tmp_path):
     assert len(list(cache.iterdir())) == KERNELS
 
 
-def test_every_kernel_of_the_package_is_kept_this_way():
-    from pyflowreg.core import level_solver, median, motion_tensor, pyramid, warp_kernels
+def modules_of_core():
+    found = pkgutil.walk_packages(core.__path__, "pyflowreg.core.")
+    return [importlib.import_module(module.name) for module in found]
 
-    for module in (level_solver, median, motion_tensor, pyramid, warp_kernels):
-        caches = [
-            value._cache
-            for value in vars(module).values()
-            if isinstance(value, numba.core.dispatcher.Dispatcher)
-            and value.targetoptions.get("inline", "never") == "never"
-        ]
-        assert all(isinstance(cache, KernelCache) for cache in caches)
+
+def test_every_kernel_of_the_package_is_kept_this_way():
+    kernels = {
+        value
+        for module in modules_of_core()
+        for value in vars(module).values()
+        if isinstance(value, Dispatcher) and value.targetoptions.get("inline", "never") == "never"
+    }
+    assert kernels
+    for kernel in kernels:
+        assert isinstance(kernel._cache, KernelCache), kernel
+
+
+NOTHING_IS_COMPILED = """
+import sys
+from pathlib import Path
+from pyflowreg.core.jit import compile_log
+from pyflowreg.session.precompile import SETTINGS, _run
+for number, settings in enumerate(SETTINGS[:2]):
+    folder = Path(sys.argv[1]) / str(number)
+    folder.mkdir()
+    _run(folder, 1 + number, settings)
+    {check}
+"""
+
+
+def test_the_second_run_of_a_session_compiles_nothing(tmp_path):
+    for run, check in (("first", ""), ("second", "assert compile_log.kernels == 0")):
+        (tmp_path / run).mkdir()
+        script = NOTHING_IS_COMPILED.format(check=check)
+        subprocess.run([sys.executable, "-c", script, str(tmp_path / run)], check=True)
 
 
 def test_sources_follow_imports(tmp_path):

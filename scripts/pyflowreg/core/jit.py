@@ -19,8 +19,8 @@ from pyflowreg.core.compilation.sources import Sources
 from pyflowreg.core.compilation.store import PACKAGE, Store
 
 _SOURCES = Sources(PACKAGE, read_now=PACKAGE / "core")
-_STORE = Store()
-_LOG = CompileLog()
+kernel_store = Store()
+compile_log = CompileLog()
 
 
 def kernel(**options: Any) -> Callable[[Callable[..., Any]], Any]:
@@ -41,7 +41,7 @@ def kernel(**options: Any) -> Callable[[Callable[..., Any]], Any]:
         # No fastmath: reassociation and contraction would make results depend on the machine.
         # nogil: frames are processed by threads. NumPy's error model: no branch per division.
         compiled = numba.njit(nogil=True, error_model="numpy", **options)(function)
-        compiled._cache = KernelCache(function, _SOURCES, _STORE, _LOG)
+        compiled._cache = KernelCache(function, _SOURCES, kernel_store, compile_log)
         return compiled
 
     return decorate

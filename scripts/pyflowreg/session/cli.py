@@ -53,7 +53,7 @@ def build_parser() -> argparse.ArgumentParser:
     Returns
     -------
     argparse.ArgumentParser
-        With the command `run`.
+        With the commands `run` and `compile`.
     """
     parser = argparse.ArgumentParser(
         prog="pyflowreg-session",
@@ -63,7 +63,7 @@ def build_parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
-    commands = parser.add_subparsers(dest="command", metavar="run", required=True)
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     run = commands.add_parser(
         "run",
         help="run all stages, or one",
@@ -88,7 +88,16 @@ def build_parser() -> argparse.ArgumentParser:
         metavar="KEY=VALUE",
         help="change flow_options, for example quality_setting=fast sigma=[1,1,0.1]",
     )
-    run.add_argument("-v", "--verbose", action="store_true", help="log details, with times")
+    compile_ahead = commands.add_parser(
+        "compile",
+        help="compile for this machine now, instead of in the first run",
+        description="Compile everything that runs of this installation need. The first run does "
+        "the same by itself, in up to a minute; before a hundred jobs start at once, do it here, "
+        "on a machine with the same kind of processor.",
+        allow_abbrev=False,
+    )
+    for command in (run, compile_ahead):
+        command.add_argument("-v", "--verbose", action="store_true", help="log details, with times")
     return parser
 
 
@@ -198,6 +207,27 @@ def run(arguments: argparse.Namespace) -> None:
         stages[stage](config)
 
 
+def compile_kernels() -> None:
+    """Compile all kernels; where they are kept goes to standard output.
+
+    Raises
+    ------
+    PyflowregError
+        If the small files this needs cannot be written.
+    """
+    from pyflowreg.core.jit import compile_log, kernel_store
+    from pyflowreg.session import precompile
+
+    precompile.compile_kernels()
+    compile_log.finish()
+    folder = kernel_store.writable
+    if folder is None:
+        raise PyflowregError(
+            "Compiled kernels cannot be kept: set NUMBA_CACHE_DIR to a folder that can be written."
+        )
+    _say(f"compiled: {compile_log.kernels} kernels; all are kept in {folder}")
+
+
 def _say(text: str) -> None:
     """Write a line of the result."""
     sys.stdout.write(f"{text}\n")
@@ -270,7 +300,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     previous = signal.signal(signal.SIGTERM, _terminate)
     try:
         check_own_package()
-        run(arguments)
+        if arguments.command == "compile":
+            compile_kernels()
+        else:
+            run(arguments)
     except PyflowregError as error:
         sys.stderr.write(f"pyflowreg-session: {error}\n")
         return USER_ERROR

@@ -1,0 +1,85 @@
+"""Compiling every kernel before it is needed, for example once before a hundred jobs start.
+
+Nothing here lists the kernels: tiny sessions are run, with all settings that lead to other ones.
+"""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pyflowreg.io import open_writer
+from pyflowreg.session.config import SessionConfig
+from pyflowreg.session.stage1_compensate import run_stage1
+from pyflowreg.session.stage2_between_avgs import run_stage2
+from pyflowreg.session.stage3_valid_mask import run_stage3
+
+FRAMES, HEIGHT, WIDTH = 4, 52, 48
+# Two recordings, so that there is something to align; frames that move, so that nothing is skipped.
+RECORDINGS = ("first.h5", "second.h5")
+SETTINGS: tuple[dict[str, Any], ...] = (
+    {},
+    {"precision": "double"},
+    {"numerics": "matlab"},
+    {"precision": "double", "numerics": "matlab"},
+    {"flow_options": {"constancy_assumption": "gray"}, "stage2_constancy_assumption": "gray"},
+    {"flow_options": {"constancy_assumption": "cs"}, "stage2_constancy_assumption": "cs"},
+)
+
+
+def compile_kernels() -> None:
+    """Compile what sessions of one and of two channels need, in every precision and numerics.
+
+    Kernels that are kept from an earlier run are not compiled again. Recordings of other numbers
+    of channels need no others.
+
+    Raises
+    ------
+    OutputError
+        If there is no temporary folder with room for a few small files.
+    """
+    with _only_warnings("pyflowreg.session", "pyflowreg.motion_correction"):
+        for channels in (1, 2):
+            for settings in SETTINGS:
+                with tempfile.TemporaryDirectory(prefix="pyflowreg-") as folder:
+                    _run(Path(folder), channels, settings)
+
+
+def _run(root: Path, channels: int, settings: dict[str, Any]) -> None:
+    """Run all stages on two recordings of noise that moves by a pixel from frame to frame."""
+    noise = np.random.default_rng(0).integers(100, 4000, (HEIGHT, WIDTH, channels), np.uint16)
+    frames = np.stack([np.roll(noise, frame % 2, axis=1) for frame in range(FRAMES)])
+    for name in RECORDINGS:
+        with open_writer(root / name, shape=frames.shape, dtype=frames.dtype) as writer:
+            writer.write(frames)
+        frames = np.roll(frames, 1, axis=1)
+    options = {"iterations": 6, "reference_frames": [0, 1]} | settings.get("flow_options", {})
+    config = SessionConfig(
+        root=root,
+        pattern="*.h5",
+        n_workers=1,
+        **{**settings, "flow_options": options},
+    )
+    run_stage1(config)
+    run_stage2(config)
+    run_stage3(config)
+
+
+@contextmanager
+def _only_warnings(*names: str) -> Iterator[None]:
+    """Hide what the stages report about recordings nobody knows of."""
+    loggers = [logging.getLogger(name) for name in names]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.WARNING)
+    try:
+        yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
