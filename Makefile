@@ -18,7 +18,7 @@ PYTHON ?= $(shell for p in $(CANDIDATES); do \
 	if $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1; \
 	then command -v $$p; break; fi; done)
 
-.PHONY: help install demo demo-2channel test test-all lint format clean clean-all
+.PHONY: help install demo demo-2channel test test-all benchmark lint format clean clean-all
 
 help: ## this list
 	@sed -n 's/^\([a-z0-9-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 24
@@ -55,6 +55,10 @@ test: $(INSTALLED) ## the test suite
 
 test-all: $(INSTALLED) ## the test suite without workers, slowest tests listed
 	@$(BIN)/python -m pytest --durations 20 tests
+
+benchmark: $(INSTALLED) ## speed, memory and errors, beside PEER=, PEER_FRESH=, SUITE2P= (interpreters; see tests/performance)
+	@$(BIN)/python tests/performance/benchmark.py $(if $(PEER),--peer $(PEER)) \
+	  $(if $(PEER_FRESH),--peer-fresh $(PEER_FRESH)) $(if $(SUITE2P),--suite2p $(SUITE2P)) $(ARGS)
 
 lint: $(INSTALLED) ## ruff, snakefmt, mypy, snakemake --lint
 	@$(BIN)/ruff check .

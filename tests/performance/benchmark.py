@@ -49,7 +49,9 @@ def parser() -> argparse.ArgumentParser:
     ):
         default = getattr(Setup, name.replace("-", "_"))
         result.add_argument(f"--{name}", type=int, default=default, help=text, metavar="N")
-    result.add_argument("--readme", type=Path, metavar="PAGE", help="only write the table of --out into PAGE")
+    result.add_argument(
+        "--readme", type=Path, metavar="PAGE", help="only write the table of --out into PAGE"
+    )
     return result
 
 

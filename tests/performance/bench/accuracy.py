@@ -16,7 +16,7 @@ from pyflowreg.simulation.truth import BORDER
 
 
 def pair_error(w: NDArray[Any], truth: RecordingTruth, frame: int, border: int = BORDER) -> float:
-    """Return the mean end-point error (px) of a field (H, W, 2) from an image at rest to a frame."""
+    """Return the mean error (px) of a field (H, W, 2) from an image at rest to a frame."""
     x, y = pixel_grid(*truth.shape[1:])
     field = np.asarray(w, dtype=np.float64)
     rest = field + truth.within(frame, x + field[..., 0], y + field[..., 1])

@@ -34,7 +34,9 @@ def measure(setup: Setup) -> dict[str, Any]:
     shutil.rmtree(root, ignore_errors=True)
     root.mkdir()
     try:
-        (root / "recording_01.tif").hardlink_to(long_recording(setup.work, source, setup.long_frames))
+        (root / "recording_01.tif").hardlink_to(
+            long_recording(setup.work, source, setup.long_frames)
+        )
         (root / "recording_02.tif").hardlink_to(source)
         return {
             "rows": _rows(setup, root),
@@ -93,7 +95,8 @@ def table(result: dict[str, Any]) -> str:
     ]
     text = markdown(["stage", "peak MiB", "seconds"], rows)
     return text + (
-        f"\nOne recording of {result['frames']} frames of {result['side']} x {result['side']} pixels, "
-        f"uint16, `fast`, {result['threads']} threads; in the session a second one of {BASE_FRAMES} "
-        "frames. Peak resident size of the process, imports and compilation included.\n"
+        f"\nOne recording of {result['frames']} frames of {result['side']} x {result['side']} "
+        f"pixels, uint16, `fast`, {result['threads']} threads; in the session a second one of "
+        f"{BASE_FRAMES} frames. Peak resident size of the process, imports and compilation "
+        "included.\n"
     )

@@ -27,7 +27,8 @@ def measure(setup: Setup) -> dict[str, Any]:
 
 def _pixels(setup: Setup) -> list[dict[str, Any]]:
     files = {
-        side: str(flow_pairs(setup.work, config_of(PAIR_FRAMES, side, side), 1)[0]) for side in SIDES
+        side: str(flow_pairs(setup.work, config_of(PAIR_FRAMES, side, side), 1)[0])
+        for side in SIDES
     }
     rows = []
     with setup.tool("ours", threads=1) as tool:
@@ -101,6 +102,8 @@ def table(result: dict[str, Any]) -> str:
         for row in result["recordings"]
     ]
     header = ["setting", "frames", "threads", "ms per frame: min (median)", "against one thread"]
-    return text + markdown(header, rows) + (
-        f"\n`compensate_recording`, file to file, {result['side']} x {result['side']} pixels.\n"
+    return (
+        text
+        + markdown(header, rows)
+        + (f"\n`compensate_recording`, file to file, {result['side']} x {result['side']} pixels.\n")
     )

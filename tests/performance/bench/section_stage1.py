@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import logging
 import shutil
-from collections.abc import Callable
-from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,8 +20,12 @@ from pyflowreg.io.fields import iter_fields
 
 TITLE = "Stage 1, file to file"
 TOOLS = ["ours", "peer", "suite2p"]
-WARM_FRAMES = 8
-PROBE_FRAMES = 16
+WARM_FRAMES = 12
+"""suite2p refuses fewer than 10."""
+PROBE_FRAMES = 24
+N_REFERENCE = 20
+"""Frames that make the reference in both flow packages."""
+
 LARGEST_MISMATCH = 2.0
 """Grey values; above it the fields read from suite2p are not those it applied."""
 
@@ -32,119 +34,142 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class _Job:
-    """One tool with one setting: how to call it on a file, and on how many frames."""
+    """One tool with one setting, the frames it gets, and how it uses all cores."""
 
     quality: str
     tool: str
-    frames: int
-    run: Callable[[Tool, Path, Path, int, bool], Call]
+    frames: tuple[int, ...]
+    parallel: str | None = None
 
     @property
     def title(self) -> str:
-        return TITLES[self.tool]
+        return f"{self.quality}, {TITLES[self.tool]}"
+
+    @property
+    def slow(self) -> bool:
+        """Whether one round has to do."""
+        return self.tool == "peer" and self.quality == "quality"
 
 
-def _options(quality: str, frames: int, fields: bool) -> dict[str, Any]:
-    """Settings of both flow packages: a tenth of the frames makes the reference."""
+def _options(quality: str, n_reference: int, fields: bool) -> dict[str, Any]:
+    """Settings of both flow packages."""
     return {
         "quality_setting": quality,
-        "reference_frames": list(range(max(2, frames // 10))),
+        "reference_frames": list(range(n_reference)),
         "output_typename": "uint16",
         "save_w": fields,
     }
 
 
-def _runner(setup: Setup, tool: str, quality: str, parallel: str | None) -> Callable[..., Call]:
-    def run(process: Tool, source: Path, folder: Path, frames: int, fields: bool) -> Call:
-        arguments: dict[str, Any] = {"recording": str(source), "folder": str(folder)}
-        if tool != "suite2p":
-            arguments["options"] = _options(quality, frames, fields)
-        if tool == "peer":
-            arguments |= {"parallelization": parallel, "n_jobs": setup.threads}
-        else:
-            arguments["threads"] = setup.threads
-        shutil.rmtree(folder, ignore_errors=True)
-        return process("compensate", **arguments)
-
-    return run
+def _run(
+    setup: Setup,
+    job: _Job,
+    process: Tool,
+    source: Path,
+    *,
+    warm: bool = False,
+    fields: bool = False,
+) -> Call:
+    """Call a tool on a file; `warm` is the short call that pays for imports and compilation."""
+    folder = setup.work / f"stage1_{job.tool}{'_fields' if fields else ''}"
+    shutil.rmtree(folder, ignore_errors=True)
+    arguments: dict[str, Any] = {"recording": str(source), "folder": str(folder)}
+    if job.tool != "suite2p":
+        # the published package compiles the same for every setting, and is slow in `quality`
+        quality = "fast" if warm and job.tool == "peer" else job.quality
+        arguments["options"] = _options(quality, 2 if warm else N_REFERENCE, fields)
+    if job.tool == "peer":
+        arguments |= {"parallelization": job.parallel, "n_jobs": setup.threads}
+    else:
+        arguments["threads"] = setup.threads
+    return process("compensate", **arguments)
 
 
 def measure(setup: Setup) -> dict[str, Any]:
     """Time all tools turn by turn, then measure their errors."""
-    config = config_of(setup.frames, setup.side, setup.side)
-    source, truth_file = recording(setup.work, config)
+    source, truth_file = recording(setup.work, config_of(setup.frames, setup.side, setup.side))
     parallel = _best_parallel(setup, source) if "peer" in setup.pythons else {}
     chosen = min(parallel, key=parallel.__getitem__) if parallel else None
     jobs = _jobs(setup, chosen)
-    calls = {(job.quality, job.tool): _kept(setup, job) for job in jobs}
-    due = [job for job in jobs if not calls[job.quality, job.tool]]
+    calls = {job: _kept(setup, job) for job in jobs}
+    due = [job for job in jobs if not calls[job]]
     for turn in range(setup.repeats):
         for job in due if turn % 2 == 0 else due[::-1]:
-            log.info("%s %s, %d frames, round %d", job.quality, job.title, job.frames, turn + 1)
-            calls[job.quality, job.tool].append(_once(setup, job, source))
-            _keep(setup, job, calls[job.quality, job.tool])
-    rows = []
-    for job in jobs:
-        done = calls[job.quality, job.tool]
-        rows.append(
-            {
-                "quality": job.quality,
-                "tool": job.tool,
-                "frames": job.frames,
-                "reused": job not in due,
-                **summary([call["seconds"] / job.frames for call in done]),
-                "cpu_seconds": min(call["cpu_seconds"] for call in done) / job.frames,
-                "peak_bytes": max(call["peak_bytes"] for call in done),
-                "error": _error(setup, job, source, truth_file),
-            }
-        )
+            if not (job.slow and calls[job]):
+                log.info("%s, %s frames, round %d", job.title, job.frames, turn + 1)
+                calls[job].append(_once(setup, job, source))
+                _keep(setup, job, calls[job])
+    rows = [
+        {
+            "quality": job.quality,
+            "tool": job.tool,
+            "frames": job.frames,
+            "reused": job not in due,
+            **summary([call["seconds"] / setup.frames for call in calls[job]]),
+            "cpu_seconds": min(call["cpu_seconds"] for call in calls[job]) / setup.frames,
+            "peak_bytes": max(call["peak_bytes"] for call in calls[job]),
+            "error": _error(setup, job, source, truth_file),
+        }
+        for job in jobs
+    ]
     count = setup.accuracy_frames
     nothing = np.zeros((count, setup.side, setup.side, 2), dtype=np.float32)
     motion = recording_error(nothing, first_frames(load_truth(truth_file), count))
-    sizes = {"side": setup.side, "threads": setup.threads, "accuracy_frames": count}
-    return {"rows": rows, "parallel": parallel, "motion": motion, **sizes}
+    sizes = {"side": setup.side, "threads": setup.threads, "frames": setup.frames}
+    return {
+        "rows": rows,
+        "parallel": parallel,
+        "motion": motion,
+        "accuracy_frames": count,
+        **sizes,
+    }
 
 
 def _jobs(setup: Setup, parallel: str | None) -> list[_Job]:
     jobs = []
+    everything = (setup.frames,)
+    few = (setup.peer_frames // 2, setup.peer_frames)
     for quality in setup.qualities:
-        for tool in ("ours", "peer"):
-            if tool in setup.pythons:
-                slow = tool == "peer" and quality == "quality"
-                frames = min(setup.peer_frames, setup.frames) if slow else setup.frames
-                jobs.append(_Job(quality, tool, frames, _runner(setup, tool, quality, parallel)))
+        jobs.append(_Job(quality, "ours", everything))
+        if "peer" in setup.pythons:
+            shorter = quality == "quality" and setup.peer_frames < setup.frames
+            jobs.append(_Job(quality, "peer", few if shorter else everything, parallel))
     if "suite2p" in setup.pythons:
-        run = _runner(setup, "suite2p", "", None)
-        jobs.append(_Job("default", "suite2p", setup.frames, run))
+        jobs.append(_Job("default", "suite2p", everything))
     return jobs
 
 
-def _once(setup: Setup, job: _Job, source: Path, fields: bool = False) -> dict[str, float]:
-    """Run a job in a fresh process, after a short run that pays for imports and compilation."""
-    few = beginning(setup.work, source, WARM_FRAMES)
-    part = source if job.frames == setup.frames else beginning(setup.work, source, job.frames)
-    folder = setup.work / f"stage1_{job.tool}"
+def _once(setup: Setup, job: _Job, source: Path) -> dict[str, float]:
+    """Run a job in a fresh process; return what all frames cost.
+
+    With two smaller numbers of frames the cost is taken to be linear in them: what does not depend
+    on the number of frames (the reference, the first initial field) then counts once.
+    """
     with setup.tool(job.tool) as tool:
-        job.run(tool, few, folder, WARM_FRAMES, fields)
-        call = job.run(tool, part, folder, job.frames, fields)
-    return {
-        "seconds": call.seconds,
-        "cpu_seconds": call.cpu_seconds,
-        "peak_bytes": call.peak_bytes,
-    }
+        _run(setup, job, tool, beginning(setup.work, source, WARM_FRAMES), warm=True)
+        calls = []
+        for frames in job.frames:
+            part = source if frames == setup.frames else beginning(setup.work, source, frames)
+            calls.append(_run(setup, job, tool, part))
+    result = {"peak_bytes": float(max(call.peak_bytes for call in calls))}
+    for name in ("seconds", "cpu_seconds"):
+        costs = [getattr(call, name) for call in calls]
+        result[name] = costs[-1]
+        if len(calls) == 2:
+            slope = (costs[1] - costs[0]) / (job.frames[1] - job.frames[0])
+            result[name] += slope * (setup.frames - job.frames[1])
+    return result
 
 
 def _best_parallel(setup: Setup, source: Path) -> dict[str, float]:
     """Seconds of the published package's ways of using all cores, on a few frames."""
     few = beginning(setup.work, source, PROBE_FRAMES)
     seconds = {}
-    with ExitStack() as stack:
-        tool = stack.enter_context(setup.tool("peer"))
+    with setup.tool("peer") as tool:
         for name in ("sequential", "threading", "multiprocessing"):
-            run = _runner(setup, "peer", "balanced", name)
-            folder = setup.work / "stage1_probe"
-            run(tool, few, folder, PROBE_FRAMES, False)
-            seconds[name] = run(tool, few, folder, PROBE_FRAMES, False).seconds
+            job = _Job("fast", "peer", (PROBE_FRAMES,), name)
+            _run(setup, job, tool, few, warm=True)
+            seconds[name] = _run(setup, job, tool, few, warm=True).seconds
     log.info("ways of the published package: %s", seconds)
     return seconds
 
@@ -152,11 +177,10 @@ def _best_parallel(setup: Setup, source: Path) -> dict[str, float]:
 def _error(setup: Setup, job: _Job, source: Path, truth_file: Path) -> float:
     """Error of a tool on the first frames; every tool gets the same."""
     count = setup.accuracy_frames
-    part = beginning(setup.work, source, count)
-    folder = setup.work / f"stage1_{job.tool}_fields"
-    log.info("%s %s, error", job.quality, job.title)
+    log.info("%s, error", job.title)
     with setup.tool(job.tool) as tool:
-        job.run(tool, part, folder, count, True)
+        _run(setup, job, tool, beginning(setup.work, source, count), fields=True)
+    folder = setup.work / f"stage1_{job.tool}_fields"
     if job.tool == "suite2p":
         fields = suite2p_fields(folder, (setup.side, setup.side))
         mismatch = suite2p_field_mismatch(folder, fields)
@@ -169,7 +193,8 @@ def _error(setup: Setup, job: _Job, source: Path, truth_file: Path) -> float:
 
 
 def _result_file(setup: Setup, job: _Job) -> Path:
-    name = f"stage1_{job.tool}_{job.quality}_{job.frames}x{setup.side}_{setup.threads}.json"
+    frames = "_".join(map(str, (*job.frames, setup.frames)))
+    name = f"stage1_{job.tool}_{job.quality}_{frames}x{setup.side}_{setup.threads}.json"
     return setup.work / "kept" / name
 
 
@@ -199,7 +224,7 @@ def table(result: dict[str, Any]) -> str:
             [
                 row["quality"],
                 TITLES[row["tool"]] + (" *" if row["reused"] else ""),
-                str(row["frames"]),
+                " and ".join(map(str, row["frames"])),
                 span(row, 1000),
                 times(ratio(row, own) if own else None),
                 digits(row["cpu_seconds"] * 1000),
@@ -211,15 +236,17 @@ def table(result: dict[str, Any]) -> str:
     text = markdown([*header, "CPU ms per frame", "peak MiB", "end-point error (px)"], rows)
     text += (
         f"\n{result['side']} x {result['side']} pixels, uint16, {result['threads']} cores, "
-        f"{result['rows'][0]['repeats']} runs, each in a process of its own after a short one that "
-        "pays for imports and compilation. A tenth of the frames makes the reference (suite2p "
-        "chooses its own); suite2p's ratio is to `balanced`. Error: "
-        f"{result['accuracy_frames']} frames, the same for all; without correction "
-        f"{digits(result['motion'])} px.\n"
+        f"{result['rows'][0]['repeats']} runs (the published package in `quality`: 1), each in a "
+        "process of its own after a short one that pays for imports and compilation. "
+        f"{N_REFERENCE} frames make the reference (suite2p chooses its own); suite2p's ratio is to "
+        f"`balanced`. Error: {result['accuracy_frames']} frames, the same for all; without "
+        f"correction {digits(result['motion'])} px.\n"
     )
     if result["parallel"]:
         ways = ", ".join(f"{name} {digits(s)} s" for name, s in result["parallel"].items())
         text += f"The published package runs in its fastest way on {PROBE_FRAMES} frames: {ways}.\n"
+    if any(len(row["frames"]) > 1 for row in result["rows"]):
+        text += f"Two numbers of frames: the line through both, at {result['frames']} frames.\n"
     if any(row["reused"] for row in result["rows"]):
         text += "\\* measured in an earlier run on this machine, not in turn.\n"
     return text

@@ -9,7 +9,7 @@ import numpy as np
 from bench.frames import config_of, recording
 from bench.setup import Setup
 from bench.tables import digits, markdown, summary
-from pyflowreg.simulation.motion import random_smooth_field, pixel_grid
+from pyflowreg.simulation.motion import pixel_grid, random_smooth_field
 
 TITLE = "Stage 3"
 

@@ -59,7 +59,9 @@ class Setup:
     repeats : int
         Rounds; in each every tool has its turn.
     frames, peer_frames, accuracy_frames : int
-        Frames of the stage-1 runs: of all, of the peer in `quality`, of the runs for the error.
+        Frames of the stage-1 runs: of all, of the peer in `quality` (fewer than of all: half of
+        them and all of them are run, and the line through both is taken), of the runs that give
+        the error.
     pairs : int
         Pairs of frames for `get_displacement`.
     long_frames : int
@@ -78,7 +80,7 @@ class Setup:
     pythons: dict[str, str]
     repeats: int = 3
     frames: int = 200
-    peer_frames: int = 24
+    peer_frames: int = 200
     accuracy_frames: int = 40
     pairs: int = 3
     long_frames: int = 5000
@@ -112,7 +114,9 @@ def cpu_name() -> str:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:
         return platform.processor() or platform.machine()
-    values = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in lines)}
+    values = {
+        key.strip(): value.strip() for key, _, value in (line.partition(":") for line in lines)
+    }
     wide = "AVX-512" if "avx512f" in values.get("flags", "") else "no AVX-512"
     name = values.get("model name", platform.machine())
     return f"{name} (family {values.get('cpu family')}, model {values.get('model')}, {wide})"
@@ -130,7 +134,9 @@ def about(setup: Setup) -> dict[str, Any]:
     versions[TITLES["ours"]] |= {"Python": platform.python_version()}
     return {
         "cpu": cpu_name(),
-        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "cores": len(os.sched_getaffinity(0))
+        if hasattr(os, "sched_getaffinity")
+        else os.cpu_count(),
         "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30),
         "date": datetime.datetime.now(tz=datetime.UTC).date().isoformat(),
         "commit": _commit(),

@@ -1,6 +1,5 @@
 """This package, for worker.py."""
 
-import time
 from pathlib import Path
 
 from common import time_pairs, versions
@@ -54,10 +53,7 @@ def align(compensated, output, field, average, threads, output_format="TIFF"):
 
 
 def read_masks(idx):
-    """Read the valid masks of a recording, as stage 3 does."""
-    from pyflowreg.io.fields import iter_masks
+    """Find the pixels valid throughout, as stage 3 does."""
+    from pyflowreg.session.stage3_valid_mask import valid_throughout
 
-    start = time.perf_counter()
-    for block in iter_masks(idx):
-        (block > 0).all(axis=0)
-    return time.perf_counter() - start
+    valid_throughout(Path(idx))

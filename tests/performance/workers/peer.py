@@ -13,6 +13,7 @@ def about():
 def displacement(pairs, options, out=None, threads=1):
     """Seconds of `get_displacement` for every pair of frames."""
     import cv2
+
     from pyflowreg.core.optical_flow import get_displacement
 
     cv2.setNumThreads(threads)

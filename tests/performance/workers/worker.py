@@ -3,9 +3,9 @@
     PYTHON worker.py TOOL [--cpu N]
 
 TOOL is the name of a module beside this file whose public functions may be called. A request is
-``{"call": "name", "arguments": {...}}``; the answer ``{"value": ..., "seconds": ..., "cpu_seconds":
-..., "peak_bytes": ...}``, or ``{"error": "..."}``. Runs in environments that lack this project, so it
-needs nothing but the standard library.
+``{"call": "name", "arguments": {...}}``; the answer has the keys `value`, `seconds`, `cpu_seconds`
+and `peak_bytes`, or only `error`. Runs in environments that lack this project, so it needs nothing
+but the standard library.
 """
 
 import argparse
