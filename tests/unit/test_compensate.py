@@ -519,7 +519,7 @@ def test_older_results_survive_a_failure(correct, monkeypatch, tmp_path):
     def fail(*args, **kwargs):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(correction, "warp_sequence", fail)
+    monkeypatch.setattr(correction, "warp_frames", fail)
     with pytest.raises(OSError, match="No space left"):
         compensate_recording(options)
     assert {file: file.read_bytes() for file in options.output_path.iterdir()} == before

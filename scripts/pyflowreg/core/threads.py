@@ -2,9 +2,22 @@
 
 from __future__ import annotations
 
+import itertools
 import os
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+import threading
+from collections import deque
+from collections.abc import Callable, Generator, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from functools import lru_cache
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+Item = TypeVar("Item")
+
+MOST_THREADS = 4096
+"""More than any machine has cores; the pool starts only as many as are busy at the same time."""
+
+_own = threading.local()
 
 
 def available_threads() -> int:
@@ -14,8 +27,56 @@ def available_threads() -> int:
     return os.cpu_count() or 1
 
 
+@lru_cache(maxsize=1)
+def _pool(process: int) -> ThreadPoolExecutor:
+    """Threads of a process, kept until it ends: a forked process has none of its parent's."""
+    del process
+
+    def mark() -> None:
+        _own.is_worker = True
+
+    return ThreadPoolExecutor(MOST_THREADS, "pyflowreg", initializer=mark)
+
+
+class _Runner:
+    """One of several threads that take the next number until none is left or one has failed.
+
+    Parameters
+    ----------
+    function : callable
+        Called with each number.
+    numbers : iterator of int
+        Shared by all runners.
+    stop : threading.Event
+        Set by the first that fails.
+    """
+
+    def __init__(
+        self, function: Callable[[int], None], numbers: Iterator[int], stop: threading.Event
+    ) -> None:
+        self._function = function
+        self._numbers = numbers
+        self._stop = stop
+        self.number = -1
+
+    def __call__(self) -> None:
+        finished = False
+        try:
+            for number in self._numbers:
+                self.number = number
+                self._function(number)
+                if self._stop.is_set():
+                    break
+            finished = True
+        finally:
+            if not finished:
+                self._stop.set()
+
+
 def for_each(function: Callable[[int], None], count: int, threads: int) -> None:
     """Call a function with 0 to count - 1, several at a time.
+
+    If calls fail, no new ones are begun, and the error of the smallest number is raised.
 
     Parameters
     ----------
@@ -24,11 +85,112 @@ def for_each(function: Callable[[int], None], count: int, threads: int) -> None:
     count : int
         Number of frames.
     threads : int
-        Calls at the same time; 1 works in the calling thread.
+        Calls at the same time; 1 works in the calling thread, as does a call from within another.
     """
-    if threads == 1 or count < 2:
+    if threads == 1 or count < 2 or getattr(_own, "is_worker", False):
         for index in range(count):
             function(index)
         return
-    with ThreadPoolExecutor(threads) as pool:
-        list(pool.map(function, range(count)))
+    stop = threading.Event()
+    numbers = _Numbers(count)
+    runners = [_Runner(function, numbers, stop) for _ in range(min(threads, count))]
+    pool = _pool(os.getpid())
+    results: list[Future[None]] = []
+    try:
+        results.extend(pool.submit(runner) for runner in runners)
+        wait(results)
+    finally:
+        # After an interruption nobody may go on working on what the caller gives up.
+        stop.set()
+        for result in results:
+            result.cancel()
+        wait(results)
+    failures = [
+        (runner.number, error)
+        for runner, result in zip(runners, results, strict=True)
+        if (error := result.exception()) is not None
+    ]
+    if failures:
+        try:
+            raise min(failures, key=lambda failure: failure[0])[1]
+        finally:
+            failures.clear()  # or the error would keep itself and all it refers to alive
+
+
+class _Numbers:
+    """0 to count - 1, each given to one thread."""
+
+    def __init__(self, count: int) -> None:
+        self._next = itertools.count()
+        self._count = count
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> int:
+        number = next(self._next)
+        if number >= self._count:
+            raise StopIteration
+        return number
+
+
+def ahead(source: Generator[Item, None, None]) -> Generator[Item, None, None]:
+    """Produce the next item in a thread while the present one is worked on.
+
+    Parameters
+    ----------
+    source : generator
+        Run by one thread, item by item; what it raises is raised here in the same place.
+
+    Yields
+    ------
+    item
+        At most one more exists at the same time.
+    """
+    end = object()
+    thread = ThreadPoolExecutor(1, "pyflowreg-read")
+    try:
+        coming: Future[Any] = thread.submit(next, source, end)
+        while (item := coming.result()) is not end:
+            coming = thread.submit(next, source, end)
+            yield item
+            del item
+    finally:
+        thread.shutdown(cancel_futures=True)
+        source.close()
+
+
+class Behind:
+    """Calls in a thread of its own, one after the other; a context manager.
+
+    A call is begun when the one before it has succeeded; so what was submitted before an error is
+    done and nothing after it. Leaving the block waits for the last call.
+    """
+
+    def __init__(self) -> None:
+        self._thread = ThreadPoolExecutor(1, "pyflowreg-write")
+        self._waiting: deque[Future[None]] = deque()
+
+    def submit(self, function: Callable[..., None], *arguments: Any) -> None:
+        """Wait for the call before, raise its error, or begin this one."""
+        self._finish()
+        self._waiting.append(self._thread.submit(function, *arguments))
+
+    def _finish(self) -> None:
+        while self._waiting:
+            self._waiting.popleft().result()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        try:
+            if kind is None:
+                self._finish()
+        finally:
+            self._thread.shutdown(cancel_futures=True)

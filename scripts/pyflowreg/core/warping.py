@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pyflowreg.core.frame_warp import DTYPES, warp_frames
 from pyflowreg.core.numerics import to_dtype
 from pyflowreg.core.threads import available_threads, for_each
 from pyflowreg.core.warp_kernels import sample_is_inside, warp_cubic, warp_linear, warp_nearest
@@ -173,6 +174,18 @@ def compute_batch_valid_masks(w: NDArray[Any]) -> NDArray[np.uint8]:
     return inside * np.uint8(255)
 
 
+def _check_sizes(frames: NDArray[Any], fields: NDArray[Any], fill: NDArray[Any]) -> None:
+    """Refuse fields and fill values of another size than the frames, and too small frames."""
+    expected = (*frames.shape[1:3], 2)
+    if fields.shape not in (expected, (len(frames), *expected)):
+        raise ValueError(f"the displacement has shape {fields.shape}; it must be {expected}.")
+    _check_size(frames.shape[1:3], "cubic")
+    if fill.shape != frames.shape[1:]:
+        raise ValueError(
+            f"fill has shape {fill.shape}; it must be {frames.shape[1:]} as the frame."
+        )
+
+
 def warp_sequence(
     frames: NDArray[Any],
     fields: NDArray[Any],
@@ -200,6 +213,9 @@ def warp_sequence(
     ndarray
         Shape and dtype of `frames`; integers are rounded and saturated.
     """
+    if interpolation == "cubic" and frames.dtype.isnative and frames.dtype.name in DTYPES:
+        _check_sizes(frames, fields, fill)
+        return warp_frames(frames, _native(fields), fill, frames.dtype, threads).frames
     out = np.empty_like(frames)
 
     def one(index: int) -> None:

@@ -82,8 +82,7 @@ class MaskWriter(Hdf5BaseWriter):
         super().write(masks[..., np.newaxis])
 
     def _write(self, frames: Frames, start: int) -> None:
-        self._dataset[start : start + len(frames)] = frames[..., 0]
-        self._storage.check()
+        self._append(self._dataset, frames[..., 0], start)
 
 
 class FieldWriter(Hdf5BaseWriter):
@@ -126,8 +125,7 @@ class FieldWriter(Hdf5BaseWriter):
 
     def _write(self, frames: Frames, start: int) -> None:
         for k, dataset in enumerate(self._datasets):
-            dataset[start : start + len(frames)] = frames[..., k]
-        self._storage.check()
+            self._append(dataset, frames[..., k], start)
 
 
 def _variant(path: str | os.PathLike[str]) -> Path:

@@ -218,8 +218,7 @@ class Hdf5Writer(Hdf5BaseWriter):
 
     def _write(self, frames: Frames, start: int) -> None:
         for k, dataset in enumerate(self._datasets):
-            dataset[start : start + len(frames)] = frames[..., k]
-        self._storage.check()
+            self._append(dataset, frames[..., k], start)
 
 
 class CaimanWriter(Hdf5BaseWriter):
@@ -239,5 +238,4 @@ class CaimanWriter(Hdf5BaseWriter):
 
     def _write(self, frames: Frames, start: int) -> None:
         block = frames[..., 0] if self.shape[3] == 1 else frames
-        self._dataset[start : start + len(frames)] = block
-        self._storage.check()
+        self._append(self._dataset, block, start)

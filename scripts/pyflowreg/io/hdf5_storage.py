@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import io
+import zlib
 from pathlib import Path
 from typing import Any
 
 import h5py
+import numpy as np
 
+from pyflowreg.io.base import Frames
 from pyflowreg.io.writing import BaseWriter
 
 
@@ -99,7 +102,7 @@ class Storage(io.RawIOBase):
 
 
 class Hdf5BaseWriter(BaseWriter):
-    """Writer of one HDF5 file."""
+    """Writer of one HDF5 file of datasets with one chunk per frame."""
 
     def _create(self, path: Path, userblock_size: int = 0) -> Any:
         """Create the file; `_close` finishes it."""
@@ -107,6 +110,22 @@ class Hdf5BaseWriter(BaseWriter):
         # MATLAB keeps its own header in a user block, which HDF5 skips.
         self._file = h5py.File(self._storage, "w", userblock_size=userblock_size)
         return self._file
+
+    def _append(self, dataset: Any, frames: Frames, start: int) -> None:
+        """Write frames (n, ...), each of which is one chunk, from number `start` on.
+
+        Chunks are handed over as they are stored: HDF5 would copy every frame into its cache, and
+        compress while nothing else can be read or written.
+        """
+        compressed = dataset.compression == "gzip"
+        rest = (0,) * (frames.ndim - 1)
+        for number, frame in enumerate(frames, start):
+            values: Any = np.ascontiguousarray(frame)
+            if compressed:
+                # The shuffle filter does nothing to numbers of one byte.
+                values = zlib.compress(values, dataset.compression_opts)
+            dataset.id.write_direct_chunk((number, *rest), values)
+        self._storage.check()
 
     def _close(self) -> None:
         self._file.close()

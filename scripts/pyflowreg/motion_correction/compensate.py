@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pyflowreg.core.threads import available_threads
+from pyflowreg.core.threads import Behind, available_threads
 from pyflowreg.errors import ConfigError
 from pyflowreg.io import open_reader, output_paths
 from pyflowreg.io.atomic import atomic_save_npy, atomic_save_npz
@@ -153,11 +153,11 @@ def correct_recording(
         correction = RecordingCorrection(reader, options, reference, workers)
         frames = correction.shape[0]
         outputs = _Outputs.of(options, correction)
-        with outputs.group, Progress(options.input_file.name, frames) as progress:
+        progress = Progress(options.input_file.name, frames)
+        with outputs.group, progress, Behind() as behind:
             for chunk in correction.chunks():
-                outputs.write(chunk)
-                for frame in chunk.frames:
-                    average.add(frame)
+                behind.submit(outputs.write, chunk)
+                average.add_all(chunk.frames)
                 rows.append(chunk.statistics)
                 progress.update(chunk.start + len(chunk.frames))
     _remove_older(options)

@@ -8,7 +8,6 @@ Flotho et al., J. Biophotonics 2022, doi:10.1002/jbio.202100330.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -16,7 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pyflowreg.core.backend_registry import FlowPlan, get_backend
-from pyflowreg.core.numerics import MIN_SIDE, to_dtype
+from pyflowreg.core.frame_warp import warp_frames
+from pyflowreg.core.numerics import MIN_SIDE
 from pyflowreg.core.parameters import FlowParameters
 from pyflowreg.core.warping import compute_batch_valid_masks, warp_frame, warp_sequence
 from pyflowreg.errors import ConfigError, InputError
@@ -32,7 +32,7 @@ from pyflowreg.motion_correction.reference import (
     standardise,
 )
 from pyflowreg.motion_correction.rigid import integer_shift, rigid_shift
-from pyflowreg.motion_correction.statistics import RunningMean, frame_statistics
+from pyflowreg.motion_correction.statistics import RunningMean
 
 FIRST_FRAMES = 22
 """Frames at the beginning of a recording whose mean displacement starts the first batch."""
@@ -134,7 +134,7 @@ class RecordingCorrection:
         self._frames = BinnedFrames(reader, options.bin_size, options.buffer_size, switches)
         self._sigma = options.sigma_array(channels)
         self._joint = options.channel_normalization == "joint"
-        self._chunk = chunk_length(self._height, self._width, channels)
+        self._chunk = chunk_length(self._height, self._width, channels, threads)
         self.shape = self._frames.shape
         self.dtype = options.output_dtype(reader.dtype)
         self._prepare(reference)
@@ -172,6 +172,7 @@ class RecordingCorrection:
             self._joint,
             self._chunk,
             None if switches.batch_range else scale,
+            self._threads,
         )
         if switches.batch_range:
             smooth = gaussian(self.reference[None], self._sigma)[0]
@@ -241,13 +242,15 @@ class RecordingCorrection:
         candidate = _ReferenceUpdate(self, batch.length) if self.options.update_reference else None
         for start, raw, smooth in self._preprocess.chunks(batch):
             w, shifts = self._displacements(smooth)
-            batch.checked_fields(start, w)
+            corrected = self._corrected(first + start, raw, w)
+            if not np.isfinite(corrected.statistics).all():
+                batch.checked_fields(start, w)
             for position, field in enumerate(w):
                 if start + position >= from_frame:
                     handed_on.add(self._handed_on(field, shifts[position]))
             if candidate is not None:
                 candidate.add(start, smooth, w)
-            yield self._corrected(first + start, raw, w)
+            yield corrected
         if self.options.update_initialization_w:
             self._w_init = handed_on.mean()
         if candidate is not None:
@@ -285,16 +288,9 @@ class RecordingCorrection:
         return np.moveaxis(np.asarray(planes), 1, -1)
 
     def _corrected(self, start: int, raw: NDArray[Any], w: NDArray[Any]) -> CorrectedChunk:
-        frames = to_dtype(self._preprocessed_by_user(raw), self.dtype)
-        with ThreadPoolExecutor(self._threads) as pool:
-            statistics = np.array(list(pool.map(frame_statistics, w)))
-        return CorrectedChunk(
-            start,
-            warp_sequence(frames, w, self.reference, threads=self._threads),
-            w,
-            compute_batch_valid_masks(w),
-            statistics,
-        )
+        frames = self._preprocessed_by_user(raw)
+        warped = warp_frames(frames, w, self.reference, self.dtype, self._threads)
+        return CorrectedChunk(start, warped.frames, w, warped.valid, warped.statistics)
 
 
 class _ReferenceUpdate:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pyflowreg.core.numerics import LARGEST, Numerics, to_dtype
+from pyflowreg.core.threads import ahead
 from pyflowreg.errors import ConfigError, InputError
 from pyflowreg.io import Reader
 from pyflowreg.motion_correction.chunks import chunk_length
@@ -190,7 +191,7 @@ class FrameRange:
         return fields
 
     def chunks(self, size: int, halo: int = 0) -> Iterator[tuple[int, int, NDArray[Any]]]:
-        """Iterate over chunks with their temporal neighbourhood.
+        """Iterate over chunks with their temporal neighbourhood; the next one is being read.
 
         Yields
         ------
@@ -201,6 +202,10 @@ class FrameRange:
         frames : ndarray
             The chunk and up to `halo` frames on either side, (n, H, W, C).
         """
+        chunks = self._chunks(size, halo)
+        yield from chunks if self.length <= size else ahead(chunks)
+
+    def _chunks(self, size: int, halo: int) -> Generator[tuple[int, int, NDArray[Any]], None, None]:
         for start in range(0, self.length, size):
             stop = min(start + size, self.length)
             first, last = max(0, start - halo), min(self.length, stop + halo)

@@ -13,9 +13,11 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
-from scipy.ndimage import correlate1d
 
+from pyflowreg.core.frame_warp import planes
 from pyflowreg.core.numerics import to_dtype
+from pyflowreg.core.threads import for_each
+from pyflowreg.motion_correction.frame_kernels import smooth_in_time, smooth_plane
 from pyflowreg.motion_correction.frames import FrameRange
 
 ROBUST_PERCENT = (0.1, 99.9)
@@ -60,16 +62,54 @@ def gaussian(frames: NDArray[Any], sigma: NDArray[np.float64]) -> NDArray[Any]:
         Shape and dtype of `frames`.
     """
     integer = frames.dtype.kind in "iu"
-    work = frames.astype(np.float32) if integer else frames
-    out = np.empty_like(work)
-    for channel, (y, x, t) in enumerate(sigma):
-        plane = work[..., channel]
-        for axis, width in ((1, y), (2, x), (0, t)):
-            kernel = gaussian_kernel(width)
-            if len(kernel) > 1:
-                plane = correlate1d(plane, kernel, axis=axis, mode="nearest")
-        out[..., channel] = plane
+    dtype = np.dtype(np.float32) if integer else frames.dtype
+    unscaled = np.ones(len(sigma)), np.zeros(len(sigma))
+    out = _scaled_and_smoothed(frames, *unscaled, False, sigma, dtype, range(len(frames)), 1)
     return to_dtype(out, frames.dtype) if integer else out
+
+
+def _scaled_and_smoothed(
+    frames: NDArray[Any],
+    factor: NDArray[np.float64],
+    offset: NDArray[np.float64],
+    clip: bool,
+    sigma: NDArray[np.float64],
+    dtype: np.dtype[Any],
+    wanted: range,
+    threads: int,
+) -> NDArray[Any]:
+    """Frames `wanted` of ``factor * frames - offset``, one number per channel, after smoothing.
+
+    Returns
+    -------
+    ndarray
+        Shape (n, H, W, C); the planes are contiguous.
+    """
+    count, height, width, channels = frames.shape
+    kernels = [[gaussian_kernel(width) for width in row] for row in sigma]
+    in_time = [len(row[2]) > 1 for row in kernels]
+    needed = range(count) if any(in_time) else wanted
+    smooth = np.empty((len(needed), channels, height, width), dtype)
+
+    def one(position: int) -> None:
+        stored = planes(frames[needed[position]])
+        for c, (along_y, along_x, _) in enumerate(kernels):
+            smooth_plane(
+                stored[c], factor[c], offset[c], clip, along_y, along_x, smooth[position, c]
+            )
+
+    for_each(one, len(needed), threads)
+    if not any(in_time):
+        return np.moveaxis(smooth, 1, -1)
+    out = np.empty((len(wanted), channels, height, width), dtype)
+    flat = smooth.reshape(count, channels, -1)
+
+    def filtered(position: int) -> None:
+        for c, (_, _, along_t) in enumerate(kernels):
+            smooth_in_time(flat, wanted[position], c, along_t, out[position, c].reshape(-1))
+
+    for_each(filtered, len(wanted), threads)
+    return np.moveaxis(out, 1, -1)
 
 
 def is_constant(low: NDArray[Any], high: NDArray[Any]) -> NDArray[np.bool_]:
@@ -106,14 +146,56 @@ class Scale:
         """Scale frames (..., C); a channel of constant intensity is not stretched."""
         if self.constant is not None:
             frames = np.where(np.isnan(self.constant), frames, self.constant)
-        flat = is_constant(self.low, self.high)
-        factor = 1 / np.where(flat, 1.0, self.high - self.low)
-        # mat2gray only clips a constant image.
-        offset = np.where(flat & self.clip, 0.0, self.low * factor)
+        factor, offset = self._line
         out = frames * factor - offset
         if self.clip:
             np.clip(out, 0, 1, out=out)
         return out.astype(dtype, copy=False)
+
+    @property
+    def _line(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Factor and offset of ``factor * frames - offset``, per channel."""
+        flat = is_constant(self.low, self.high)
+        factor = 1 / np.where(flat, 1.0, self.high - self.low)
+        # mat2gray only clips a constant image.
+        return factor, np.where(flat & self.clip, 0.0, self.low * factor)
+
+    def smoothed(
+        self,
+        frames: NDArray[Any],
+        sigma: NDArray[np.float64],
+        dtype: DTypeLike,
+        wanted: range,
+        threads: int = 1,
+    ) -> NDArray[Any]:
+        """Scale and smooth frames: ``gaussian(scale(frames, dtype), sigma)[wanted]``, but faster.
+
+        Parameters
+        ----------
+        frames : ndarray
+            Shape (T, H, W, C).
+        sigma : ndarray
+            Standard deviations (y, x, t) per channel, shape (C, 3).
+        dtype : dtype-like
+            Floating-point type of the result.
+        wanted : range
+            Frames to return; the others are their neighbours in time.
+        threads : int
+            Frames computed at the same time; the result does not depend on it.
+
+        Returns
+        -------
+        ndarray
+            Shape (n, H, W, C); the planes are contiguous.
+        """
+        factor, offset = self._line
+        if self.constant is not None:
+            replaced = ~np.isnan(self.constant)
+            offset = np.where(replaced, offset - factor * self.constant, offset)
+            factor = np.where(replaced, 0.0, factor)
+        return _scaled_and_smoothed(
+            frames, factor, offset, self.clip, sigma, np.dtype(dtype), wanted, threads
+        )
 
 
 class RangeFinder:
@@ -134,8 +216,10 @@ class RangeFinder:
 
     def add(self, frames: NDArray[Any]) -> None:
         """Take in frames (n, H, W, C)."""
-        self.low = np.minimum(self.low, frames.min(axis=(0, 1, 2)))
-        self.high = np.maximum(self.high, frames.max(axis=(0, 1, 2)))
+        # One by one, because the planes of a channel may be contiguous.
+        for c in range(frames.shape[-1]):
+            self.low[c] = min(self.low[c], frames[..., c].min())
+            self.high[c] = max(self.high[c], frames[..., c].max())
 
     def scale(self, clip: bool) -> Scale:
         """The range found so far; with `clip`, that of the very frames that are to be scaled.
@@ -176,6 +260,8 @@ class Preprocessor:
     scale : Scale, optional
         Range fixed for the whole recording (standard profile). Without it every range of frames
         is scaled by its own minimum and maximum before and after smoothing (matlab profile).
+    threads : int
+        Frames computed at the same time; the result does not depend on it.
     """
 
     def __init__(
@@ -185,12 +271,14 @@ class Preprocessor:
         joint: bool,
         chunk: int,
         scale: Scale | None,
+        threads: int = 1,
     ) -> None:
         self.sigma = sigma
         self.dtype = np.dtype(dtype)
         self.joint = joint
         self.chunk = chunk
         self._fixed = scale
+        self._threads = threads
         self._halo = temporal_radius(sigma)
 
     def chunks(self, frames: FrameRange) -> Iterator[tuple[int, NDArray[Any], NDArray[Any]]]:
@@ -214,5 +302,6 @@ class Preprocessor:
     ) -> Iterator[tuple[int, NDArray[Any], NDArray[Any]]]:
         for start, before, chunk in frames.chunks(self.chunk, self._halo):
             stop = before + min(self.chunk, frames.length - start)
-            smooth = gaussian(scale(chunk, self.dtype), self.sigma)
-            yield start, chunk[before:stop], smooth[before:stop]
+            wanted = range(before, stop)
+            smooth = scale.smoothed(chunk, self.sigma, self.dtype, wanted, self._threads)
+            yield start, chunk[before:stop], smooth

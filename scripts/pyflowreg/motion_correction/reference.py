@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pyflowreg.core.backend_registry import Backend
+from pyflowreg.core.frame_warp import warp_frames
 from pyflowreg.core.numerics import LARGEST, Numerics
 from pyflowreg.core.parameters import FlowParameters
 from pyflowreg.core.warping import warp_frame
@@ -172,12 +173,11 @@ def register_reference_frames(
     found = RangeFinder(channels, joint)
     smooth_mean, raw_mean = RunningMean(), RunningMean()
     identity = Scale(np.zeros(channels), np.ones(channels))
-    smoother = Preprocessor(sigma + EXTRA_SIGMA, np.float64, joint, chunk, identity)
+    smoother = Preprocessor(sigma + EXTRA_SIGMA, np.float64, joint, chunk, identity, threads)
     for _, raw, smooth in smoother.chunks(frames):
         found.add(smooth)
-        for raw_frame, smooth_frame in zip(raw, smooth, strict=True):
-            raw_mean.add(raw_frame)
-            smooth_mean.add(smooth_frame)
+        raw_mean.add_all(raw)
+        smooth_mean.add_all(smooth)
     scale = found.scale(clip=True)
     plan = backend.prepare(scale(smooth_mean.mean(), np.float64), parameters)
     outside = raw_mean.mean()
@@ -185,8 +185,7 @@ def register_reference_frames(
     for start, raw, smooth in smoother.chunks(frames):
         fields = plan.displacements(scale(smooth, parameters.dtype), threads=threads)
         frames.checked_fields(start, fields)
-        for frame, w in zip(raw, fields, strict=True):
-            registered.add(warp_frame(frame.astype(np.float64), w, outside))
+        registered.add_all(warp_frames(raw, fields, outside, np.float64, threads).frames)
     return registered.mean()
 
 
@@ -240,11 +239,10 @@ def centred_reference(
         scale = robust_scale(smooth, joint)
         plan = backend.prepare(scale(smooth, np.float64), coarser)
         mean = RunningMean()
-        preprocess = Preprocessor(spatial, parameters.dtype, joint, chunk, scale)
+        preprocess = Preprocessor(spatial, parameters.dtype, joint, chunk, scale, threads)
         for start, _, block in preprocess.chunks(chosen):
             fields = plan.displacements(block, threads=threads)
-            for w in chosen.checked_fields(start, fields):
-                mean.add(w)
+            mean.add_all(chosen.checked_fields(start, fields))
         step = _inverse(mean.mean())
         # Composed, so that the reference is interpolated once.
         offset = _inside(step + warp_frame(offset, step, offset))

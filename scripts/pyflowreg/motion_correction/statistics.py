@@ -6,7 +6,9 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import sobel
+
+from pyflowreg.core.frame_warp import field_statistics
+from pyflowreg.motion_correction.frame_kernels import add_frames
 
 STATISTICS = ("mean_disp", "max_disp", "mean_div", "mean_translation")
 
@@ -28,15 +30,11 @@ def frame_statistics(w: NDArray[Any]) -> tuple[float, float, float, float]:
     mean_translation : float
         Length of the mean displacement (px).
     """
-    u, v = (w[..., k].astype(np.float64) for k in (0, 1))
-    length = np.sqrt(u**2 + v**2)
-    divergence = sobel(u, axis=1, mode="nearest") + sobel(v, axis=0, mode="nearest")
-    return (
-        float(length.mean()),
-        float(length.max()),
-        float(divergence.mean()),
-        float(np.hypot(u.mean(), v.mean())),
+    single = w.dtype == np.float32
+    mean_disp, max_disp, mean_div, mean_translation = field_statistics(
+        np.ascontiguousarray(w, dtype=np.float32 if single else np.float64)
     )
+    return mean_disp, max_disp, mean_div, mean_translation
 
 
 class RunningMean:
@@ -48,11 +46,15 @@ class RunningMean:
 
     def add(self, array: NDArray[Any]) -> None:
         """Take in one array."""
+        self.add_all(array[np.newaxis])
+
+    def add_all(self, arrays: NDArray[Any]) -> None:
+        """Take in arrays (n, ...) in their order."""
         if self._sum is None:
-            self._sum = array.astype(np.float64)
-        else:
-            self._sum += array
-        self._count += 1
+            self._sum = np.zeros(arrays.shape[1:])
+        flat = np.ascontiguousarray(arrays).reshape(len(arrays), -1)
+        add_frames(flat, self._sum.reshape(-1))
+        self._count += len(arrays)
 
     def mean(self) -> NDArray[np.float64]:
         """The mean so far."""
