@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import re
 from dataclasses import dataclass
@@ -43,7 +44,8 @@ class Sources:
         self._files: dict[Path, _File] = {}
         self._closures: dict[Path, frozenset[Path]] = {}
         for path in read_now.rglob("*.py"):
-            self._file(path)
+            with contextlib.suppress(OSError):  # asked for again when it is needed
+                self._file(path)
 
     def _file(self, path: Path) -> _File:
         if path not in self._files:
