@@ -2,5 +2,5 @@
 
 __version__ = "0.1.0"
 
-NUMERICS_REVISION = 1
+NUMERICS_REVISION = 2
 """Raised whenever released results change; part of every fingerprint."""

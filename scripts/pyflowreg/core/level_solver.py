@@ -2,219 +2,159 @@
 
 Nonlinear system with lagged robust weights (A. Bruhn, PhD thesis, 2006; Flotho et al., J.
 Biophotonics 2022). Sweeps are lexicographic with over-relaxation 1.95; there is no convergence
-test: the number of sweeps is part of the method.
+test: the number of sweeps is part of the method. Row-major and column-major order give the same
+values, because on a five-point stencil both read the new left and upper and the old right and
+lower neighbours; so does the order of `strips`.
 """
 
-# mypy: disable-error-code="no-untyped-def"
+# mypy: disable-error-code="no-untyped-def, no-untyped-call"
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pyflowreg.core.jit import kernel
-from pyflowreg.core.power import power
+from pyflowreg.core.linear_system import (
+    DU,
+    EDGES,
+    EPSILON,
+    FUSED,
+    PSI,
+    SYSTEM_PLANES,
+    TENSOR,
+    U,
+    fold,
+    laplacians,
+    start,
+    sweep,
+)
+from pyflowreg.core.power import raise_to
+from pyflowreg.core.simd import LANES
+from pyflowreg.core.strips import element, pack, pack_rim, positions, unpack
 
-OMEGA = 1.95
-EPSILON = 1e-5
+_ROBUST_PLANES = SYSTEM_PLANES[True]
 
 
 @kernel()
-def _penalise(plane, a):
-    """Replace every value q by a q^(a - 1), the derivative of the penalty q^a."""
-    real = plane.dtype.type
-    for y in range(plane.shape[0]):
-        row = plane[y]
-        for x in range(plane.shape[1]):
-            row[x] = a * power(row[x], a - real(1), real)
+def _old_rim(field, system, rim):
+    """Add to the border around the displacement the outermost increments, as before a sweep."""
+    _, height, width = field.shape
+    for c in range(2):
+        for y in range(height):
+            # The first and the last row whole, of the others the two ends.
+            step = 1 if y in (0, height - 1) else width - 1
+            for x in range(0, width, step):
+                row, column = min(max(y - 1, 0), height - 3), min(max(x - 1, 0), width - 3)
+                place = element(row, column, width - 2, _ROBUST_PLANES, DU + c)
+                rim[c, y, x] = field[c, y, x] + system[place]
 
 
 @kernel()
-def _data_weight(J, du, dv, a, eps, out):
-    height, width = out.shape
-    zero = out.dtype.type(0)
+def _squared_gradient(values, cx, cy, eps, out):
+    """|grad u|^2 + |grad v|^2 + eps; differences central, at the ends one-sided.
+
+    cx, cy: 0.5 / spacing.
+    """
+    _, height, width = values.shape
     two = out.dtype.type(2)
     for y in range(height):
-        for x in range(width):
-            p = du[y + 1, x + 1]
-            q = dv[y + 1, x + 1]
-            value = (
-                J[0, y, x] * p * p + J[1, y, x] * q * q + two * (J[3, y, x] * p * q)
-                + two * (J[4, y, x] * p) + two * (J[5, y, x] * q) + J[2, y, x]
-            )  # fmt: skip
-            out[y, x] = max(value, zero) + eps
-    _penalise(out, a)
+        row = out[y]
+        upper, lower = max(y - 1, 0), min(y + 1, height - 1)
+        scale = cy if lower - upper == 2 else two * cy
+        row[:] = eps
+        for c in range(2):
+            above, below, line = values[c, upper], values[c, lower], values[c, y]
+            for x in range(1, width - 1):
+                dx = (line[x + 1] - line[x - 1]) * cx
+                dy = (below[x] - above[x]) * scale
+                row[x] += dx * dx + dy * dy
+            for x in (0, width - 1):
+                dx = (line[min(x + 1, width - 1)] - line[max(x - 1, 0)]) * (two * cx)
+                dy = (below[x] - above[x]) * scale
+                row[x] += dx * dx + dy * dy
 
 
 @kernel()
-def _difference(values, index, size, stride_h):
-    """Central difference with spacing `stride_h`, one-sided at both ends."""
-    if index == 0:
-        return (values[1] - values[0]) / stride_h
-    if index == size - 1:
-        return (values[size - 1] - values[size - 2]) / stride_h
-    return (values[index + 1] - values[index - 1]) / (stride_h + stride_h)
+def _update_smoothness(field, data, system, planes, rim, psi, cx, cy, exponent, eps):
+    """Robust weight of the smoothness term at every point and at its four neighbours.
 
-
-@kernel()
-def _smoothness_weight(u, v, du, dv, hx, hy, a, eps, out):
-    height, width = out.shape
-    full_u = u + du
-    full_v = v + dv
-    for y in range(height):
-        for x in range(width):
-            ux = _difference(full_u[y], x, width, hx)
-            uy = _difference(full_u[:, x], y, height, hy)
-            vx = _difference(full_v[y], x, width, hx)
-            vy = _difference(full_v[:, x], y, height, hy)
-            out[y, x] = ux * ux + uy * uy + vx * vx + vy * vy + eps
-    _penalise(out, a)
-
-
-@kernel()
-def _copy_ring(plane):
-    height, width = plane.shape
-    for x in range(width):
-        plane[0, x] = plane[1, x]
-        plane[height - 1, x] = plane[height - 2, x]
-    for y in range(height):
-        plane[y, 0] = plane[y, 1]
-        plane[y, width - 1] = plane[y, width - 2]
-
-
-@kernel()
-def _fold(J, weight, psi, u, v, psi_s, ax, ay, omega, system, edge_x, edge_y):
-    """Fold everything that is fixed between two weight updates into seven planes.
-
-    system: omega/den_u, omega/den_v, coupling, b_u, b_v; edge_x and edge_y: smoothness weights of
-    the edges to the left and upper neighbour (one longer than the interior).
+    The border around the frame takes part, with the values before the last sweep, as in the
+    original.
     """
-    channels, height, width = psi.shape
-    half = system.dtype.type(0.5)
-    zero = system.dtype.type(0)
-    for y in range(height + 1):
-        for x in range(width + 1):
-            centre = psi_s[y + 1, x + 1]
-            edge_x[y, x] = ax * (half * (psi_s[y + 1, x] + centre))
-            edge_y[y, x] = ay * (half * (psi_s[y, x + 1] + centre))
-    for y in range(height):
-        for x in range(width):
-            left = edge_x[y, x]
-            right = edge_x[y, x + 1]
-            up = edge_y[y, x]
-            down = edge_y[y + 1, x]
-            j11 = zero
-            j22 = zero
-            j12 = zero
-            j13 = zero
-            j23 = zero
-            for c in range(channels):
-                factor = weight[c, y, x] * psi[c, y, x]
-                j11 += factor * J[c, 0, y, x]
-                j22 += factor * J[c, 1, y, x]
-                j12 += factor * J[c, 3, y, x]
-                j13 += factor * J[c, 4, y, x]
-                j23 += factor * J[c, 5, y, x]
-            around = left + right + up + down
-            p = u[y + 1, x + 1]
-            q = v[y + 1, x + 1]
-            system[0, y, x] = omega / (around + j11)
-            system[1, y, x] = omega / (around + j22)
-            system[2, y, x] = j12
-            system[3, y, x] = (
-                left * (u[y + 1, x] - p) + right * (u[y + 1, x + 2] - p)
-                + up * (u[y, x + 1] - p) + down * (u[y + 2, x + 1] - p) - j13
-            )  # fmt: skip
-            system[4, y, x] = (
-                left * (v[y + 1, x] - q) + right * (v[y + 1, x + 2] - q)
-                + up * (v[y, x + 1] - q) + down * (v[y + 2, x + 1] - q) - j23
-            )  # fmt: skip
+    _, rows, stride = field.shape
+    height, width = rows - 2, stride - 2
+    size = rows * stride
+    unpack(system, _ROBUST_PLANES, DU, rim.ravel(), stride + 1, stride, size, 2, height, width)
+    for c in range(2):
+        for y in range(height):
+            line, before = rim[c, y + 1], field[c, y + 1]
+            for x in range(1, width + 1):
+                line[x] += before[x]
+    _squared_gradient(rim, cx, cy, eps, psi[:size].reshape(rows, stride))
+    raise_to(psi, exponent - psi.dtype.type(1))
+    for k in range(psi.size):
+        psi[k] *= exponent
+    pack(psi, stride + 1, stride, 0, 1, height, width, data, planes, PSI)
+    for k, origin in enumerate((stride, stride + 2, 1, 2 * stride + 1)):
+        pack(psi, origin, stride, 0, 1, height, width, system, _ROBUST_PLANES, EDGES + k)
 
 
 @kernel()
-def _sweep(system, edge_x, edge_y, keep, du, dv):
-    # Row-major order gives the values of the original's column-major order: on a five-point
-    # stencil both orders read the new left and upper and the old right and lower neighbours.
-    _, height, width = system.shape
-    for y in range(height):
-        for x in range(width):
-            left = edge_x[y, x]
-            right = edge_x[y, x + 1]
-            up = edge_y[y, x]
-            down = edge_y[y + 1, x]
-            coupling = system[2, y, x]
-            # The new left neighbour comes last: it is the only operand on the critical path.
-            rest = (
-                system[3, y, x] + right * du[y + 1, x + 2] + up * du[y, x + 1]
-                + down * du[y + 2, x + 1] - coupling * dv[y + 1, x + 1]
-            )  # fmt: skip
-            new_u = keep * du[y + 1, x + 1] + system[0, y, x] * (rest + left * du[y + 1, x])
-            rest = (
-                system[4, y, x] + right * dv[y + 1, x + 2] + up * dv[y, x + 1]
-                + down * dv[y + 2, x + 1] - coupling * new_u
-            )  # fmt: skip
-            du[y + 1, x + 1] = new_u
-            dv[y + 1, x + 1] = keep * dv[y + 1, x + 1] + system[1, y, x] * (
-                rest + left * dv[y + 1, x]
-            )
+def _sweep_together(system, height, width, count, ax, ay, robust, front):
+    """Bring several sweeps forward by a strip; each is one strip behind the one before."""
+    strips = -(-height // LANES)
+    newest = max(0, front - strips + 1)
+    oldest = min(count, front + 1)
+    sweep(system, height, width, front - newest, oldest - newest, ax, ay, robust)
 
 
 @kernel()
-def _solve(J, weight, u, v, a_data, a_smooth, alpha_x, alpha_y, hx, hy, iterations, update_lag,
-           psi, omega, eps, eps_smooth, du, dv):  # fmt: skip
-    channels, _, height, width = J.shape
-    one = du.dtype.type(1)
-    psi_s = np.ones((height + 2, width + 2), du.dtype)
-    system = np.empty((5, height, width), du.dtype)
-    edge_x = np.empty((height + 1, width + 1), du.dtype)
-    edge_y = np.empty((height + 1, width + 1), du.dtype)
-    ax = alpha_x / (hx * hx)
-    ay = alpha_y / (hy * hy)
-    for sweep in range(1, iterations + 1):
-        update = sweep % update_lag == 0
-        if update:
-            for c in range(channels):
-                _data_weight(J[c], du, dv, a_data[c], eps, psi[c])
-            if a_smooth != one:
-                _smoothness_weight(u, v, du, dv, hx, hy, a_smooth, eps_smooth, psi_s)
-        if update or sweep == 1:
-            _fold(J, weight, psi, u, v, psi_s, ax, ay, omega, system, edge_x, edge_y)
-        _copy_ring(du)
-        _copy_ring(dv)
-        _sweep(system, edge_x, edge_y, one - omega, du, dv)
+def _solve(field, data, system, weights, starts, a_data, ax, ay, cx, cy, iterations, update_lag,
+           a_smooth, eps_smooth, rim, psi):  # fmt: skip
+    channels = a_data.size
+    planes = TENSOR + 6 * channels
+    height, width = field.shape[1] - 2, field.shape[2] - 2
+    strips = -(-height // LANES)
+    for strip in range(strips):
+        if a_smooth is None:
+            laplacians(data, planes, height, width, strip, ax, ay)
+        start(data, system, weights, starts, channels, height, width, strip, ax, ay, a_smooth)
+    if a_smooth is not None:
+        _old_rim(field, system, rim)
+    done = 0
+    while done < iterations:
+        update = (done + 1) % update_lag == 0
+        stop = min((done + 1) // update_lag * update_lag + update_lag - 1, iterations)
+        if a_smooth is not None and update:
+            _update_smoothness(field, data, system, planes, rim, psi, cx, cy, a_smooth, eps_smooth)
+        while done < stop:
+            count = min(FUSED, stop - done)
+            if a_smooth is not None:
+                # The last sweep before an update alone, to see the border before it.
+                count = min(FUSED, max(stop - done - 1, 1))
+                if stop - done == 1:
+                    _old_rim(field, system, rim)
+            for front in range(strips + count - 1):
+                if update and front < strips:
+                    fold(data, system, weights, a_data, channels, height, width, front, ax, ay,
+                         a_smooth)  # fmt: skip
+                _sweep_together(system, height, width, count, ax, ay, a_smooth, front)
+            update = False
+            done += count
 
 
-def solve_level(
-    J: NDArray[Any],
-    weight: NDArray[Any],
-    u: NDArray[Any],
-    v: NDArray[Any],
-    *,
-    a_data: NDArray[Any],
-    a_smooth: float,
-    alpha: tuple[float, float],
-    hx: float,
-    hy: float,
-    iterations: int,
-    update_lag: int,
-    first_channel_starts: bool,
-    smoothness_epsilon: float = EPSILON,
-) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Compute the displacement increment at one level.
+@dataclass(frozen=True)
+class LevelSettings:
+    """What the equations of a level depend on besides the frames.
 
     Parameters
     ----------
-    J : ndarray
-        Motion tensors, shape (C, 6, H, W); see `motion_tensor`.
-    weight : ndarray
-        Data weights, shape (C, H, W).
-    u, v : ndarray
-        Current displacement in full-resolution pixels, padded by one replicated pixel,
-        shape (H + 2, W + 2).
     a_data : ndarray
-        Exponents of the robust data penalty, shape (C,).
+        Exponents of the robust data penalty, shape (C,), of the type of the computation.
     a_smooth : float
         Exponent of the robust smoothness penalty; 1 means quadratic.
     alpha : tuple of float
@@ -229,22 +169,157 @@ def solve_level(
         Channels after the first have no weight until the first update.
     smoothness_epsilon : float
         Added to the squared displacement gradient in the robust smoothness weight.
+    """
+
+    a_data: NDArray[Any]
+    a_smooth: float
+    alpha: tuple[float, float]
+    hx: float
+    hy: float
+    iterations: int
+    update_lag: int
+    first_channel_starts: bool
+    smoothness_epsilon: float = EPSILON
+
+
+@dataclass(frozen=True)
+class LevelScratch:
+    """Memory for solving a level: flat arrays of the type of the computation, see `scratch_sizes`.
+
+    Parameters
+    ----------
+    data, system : ndarray
+        Displacement and motion tensors, and the linear system, in the layout of `strips`.
+    rim, psi : ndarray
+        Displacement with a border and its weights; empty with a quadratic smoothness term.
+    """
+
+    data: NDArray[Any]
+    system: NDArray[Any]
+    rim: NDArray[Any]
+    psi: NDArray[Any]
+
+
+def scratch_sizes(channels: int, height: int, width: int, robust: bool) -> dict[str, int]:
+    """Numbers in each array of `LevelScratch`.
+
+    Parameters
+    ----------
+    channels, height, width : int
+        Size of the level.
+    robust : bool
+        Whether `a_smooth` is below 1.
+    """
+    vectors = positions(height, width) * LANES
+    ring = (height + 2) * (width + 2) if robust else 0
+    return {
+        "data": vectors * (TENSOR + 6 * channels),
+        "system": vectors * SYSTEM_PLANES[robust],
+        "rim": 2 * ring,
+        "psi": -(-ring // LANES) * LANES,
+    }
+
+
+@kernel()
+def pad_edges(planes, out):
+    """Copy planes (n, H, W) to (n, H + 2, W + 2) with a replicated border."""
+    count, height, width = planes.shape
+    for k in range(count):
+        for y in range(height + 2):
+            source, target = planes[k, min(max(y - 1, 0), height - 1)], out[k, y]
+            target[0], target[width + 1] = source[0], source[width - 1]
+            for x in range(width):
+                target[x + 1] = source[x]
+
+
+def packed_weights(weight: NDArray[Any]) -> NDArray[Any]:
+    """Data weights (C, H, W) in the layout of the solver."""
+    channels, height, width = weight.shape
+    packed = np.zeros(positions(height, width) * LANES * channels, weight.dtype)
+    size = height * width
+    pack(weight.ravel(), 0, width, size, channels, height, width, packed, channels, 0)
+    return packed
+
+
+def solve_into(
+    J: NDArray[Any],
+    weights: NDArray[Any],
+    field: NDArray[Any],
+    settings: LevelSettings,
+    scratch: LevelScratch,
+    out: NDArray[Any],
+) -> None:
+    """Compute the displacement increment at one level, without allocating memory.
+
+    Parameters
+    ----------
+    J : ndarray
+        Motion tensors, float32 or float64, C-contiguous, shape (C, 6, H, W); see `motion_tensor`.
+    weights : ndarray
+        Data weights as given by `packed_weights`.
+    field : ndarray
+        Current displacement in full-resolution pixels with a border of one pixel, C-contiguous,
+        shape (2, H + 2, W + 2): u, v. A replicated border lets nothing flow across it.
+    settings : LevelSettings
+        Everything else.
+    scratch : LevelScratch
+        Of exactly this size.
+    out : ndarray
+        Takes the increments du, dv; C-contiguous, shape (2, H, W), pixels.
+    """
+    channels, components, height, width = J.shape
+    real = J.dtype.type
+    planes = TENSOR + components * channels
+    size = height * width
+    row, plane = field.shape[2], field[0].size
+    pack(field.reshape(-1), row + 1, row, plane, 2, height, width, scratch.data, planes, U)
+    pack_rim(field, height, width, scratch.data, planes, U)
+    pack(J.reshape(-1), 0, width, size, J.size // size, height, width, scratch.data, planes, TENSOR)
+    starts = np.ones(channels, J.dtype)
+    if settings.first_channel_starts:
+        starts[1:] = 0
+    hx, hy = settings.hx, settings.hy
+    robust = settings.a_smooth != 1
+    ring = (2, height + 2, width + 2)
+    _solve(
+        field, scratch.data, scratch.system, weights, starts, settings.a_data,
+        real(settings.alpha[0] / (hx * hx)), real(settings.alpha[1] / (hy * hy)),
+        real(0.5 / hx), real(0.5 / hy), settings.iterations, settings.update_lag,
+        real(settings.a_smooth) if robust else None,
+        real(settings.smoothness_epsilon) if robust else None,
+        scratch.rim.reshape(ring) if robust else None,
+        scratch.psi if robust else None,
+    )  # fmt: skip
+    unpack(
+        scratch.system, SYSTEM_PLANES[robust], DU, out.reshape(-1), 0, width, size, 2, height, width
+    )
+
+
+def solve_level(
+    J: NDArray[Any], weight: NDArray[Any], field: NDArray[Any], settings: LevelSettings
+) -> NDArray[Any]:
+    """Compute the displacement increment at one level; see `solve_into`.
+
+    Parameters
+    ----------
+    J : ndarray
+        Shape (C, 6, H, W).
+    weight : ndarray
+        Data weights, shape (C, H, W).
+    field : ndarray
+        Shape (2, H + 2, W + 2), pixels.
+    settings : LevelSettings
+        Everything else.
 
     Returns
     -------
-    du, dv : ndarray
-        Shape (H + 2, W + 2), dtype of `J`; the ring holds the previous sweep's border.
+    ndarray
+        Increments du, dv in pixels, shape (2, H, W), dtype of `J`.
     """
-    dtype = J.dtype
-    real = dtype.type
-    psi = np.ones((J.shape[0], *J.shape[2:]), dtype)
-    if first_channel_starts:
-        psi[1:] = 0
-    du = np.zeros(u.shape, dtype)
-    dv = np.zeros(u.shape, dtype)
-    _solve(
-        J, weight, u, v, a_data, real(a_smooth), real(alpha[0]), real(alpha[1]), real(hx), real(hy),
-        iterations, update_lag, psi, real(OMEGA), real(EPSILON),
-        real(smoothness_epsilon), du, dv,
-    )  # fmt: skip
-    return du, dv
+    channels, _, height, width = J.shape
+    sizes = scratch_sizes(channels, height, width, settings.a_smooth != 1)
+    scratch = LevelScratch(**{name: np.empty(size, J.dtype) for name, size in sizes.items()})
+    out = np.empty((2, height, width), J.dtype)
+    packed = packed_weights(np.ascontiguousarray(weight, J.dtype))
+    solve_into(np.ascontiguousarray(J), packed, np.ascontiguousarray(field), settings, scratch, out)
+    return out

@@ -4,132 +4,90 @@ The mathematical library's ``pow`` differs between machines in the last bit, whi
 amplifies, and the compiler cannot use it on several numbers at a time.
 """
 
-# mypy: disable-error-code="no-untyped-def, no-untyped-call"
+# mypy: disable-error-code="no-untyped-def"
 
 from __future__ import annotations
 
 import math
 from typing import Any
 
-import numpy as np
 from llvmlite import ir
-from numba import types
-from numba.extending import intrinsic
 
-from pyflowreg.core.jit import inline_kernel
+from pyflowreg.core.jit import kernel
+from pyflowreg.core.simd import LANES, Kernel, Vector, bit_pattern, vector_code
 
-_MANTISSA_BITS = {types.float32: 23, types.float64: 52}
-_LOG = tuple(2 / (2 * k + 1) for k in range(12))
-_EXP = tuple(1 / math.factorial(k) for k in range(14))
 _LN2 = math.log(2)
 _LN2_HIGH = 0.693145751953125  # few digits: its product with a small integer is exact
 _LN2_LOW = 1.42860682030941723212e-6
+# Terms of the series of log and exp after which nothing changes in the last place.
+_TERMS = {23: (5, 8), 52: (12, 14)}
 
 
-def _bits(real: Any, value: float) -> int:
-    return int(np.array(value, str(real)).view(f"int{real.bitwidth}"))
+def _polynomial(x: Vector, coefficients: list[float]) -> Vector:
+    """Sum of coefficients[k] x^k, in a tree (Estrin): Horner's chain would wait for every step."""
+    terms = [x.constant(coefficient) for coefficient in coefficients]
+    power_of_x = x
+    while len(terms) > 1:
+        pairs = zip(terms[::2], terms[1::2], strict=False)
+        last = terms[-1:] if len(terms) % 2 else []
+        terms = [low + high * power_of_x for low, high in pairs] + last
+        power_of_x = power_of_x * power_of_x
+    return terms[0]
 
 
-def _magic(real: Any) -> float:
-    """1.5 * 2^mantissa: adding it rounds a small number to an integer, held in the low bits."""
-    return 1.5 * 2.0 ** _MANTISSA_BITS[real]
-
-
-@intrinsic
-def _split(typing_context, x):
-    """Return m in [sqrt(1/2), sqrt(2)) and the whole number e, as a float, with x = m 2^e."""
-    if x not in _MANTISSA_BITS:
-        return None
-
-    def generate(context, builder, signature, arguments):
-        number = ir.IntType(x.bitwidth)
-        real = context.get_value_type(x)
-        shift = ir.Constant(number, _MANTISSA_BITS[x])
-        low = ir.Constant(number, _bits(x, math.sqrt(0.5)))
-        mask = ir.Constant(number, (1 << _MANTISSA_BITS[x]) - 1)
-        above = builder.sub(builder.bitcast(arguments[0], number), low)
-        mantissa = builder.bitcast(builder.add(builder.and_(above, mask), low), real)
-        magic = ir.Constant(number, _bits(x, _magic(x)))
-        shifted = builder.add(builder.ashr(above, shift), magic)
-        exponent = builder.fsub(builder.bitcast(shifted, real), ir.Constant(real, _magic(x)))
-        return context.make_tuple(builder, signature.return_type, (mantissa, exponent))
-
-    return types.UniTuple(x, 2)(x), generate
-
-
-@intrinsic
-def _round(typing_context, x):
-    """Return the whole number nearest to a small x, as a float."""
-    if x not in _MANTISSA_BITS:
-        return None
-
-    def generate(context, builder, signature, arguments):
-        magic = ir.Constant(context.get_value_type(x), _magic(x))
-        return builder.fsub(builder.fadd(arguments[0], magic), magic)
-
-    return x(x), generate
-
-
-@intrinsic
-def _scale(typing_context, x, n):
-    """Return x 2^n for a whole number n, given as a float."""
-    if x not in _MANTISSA_BITS or n is not x:
-        return None
-
-    def generate(context, builder, signature, arguments):
-        number = ir.IntType(x.bitwidth)
-        real = context.get_value_type(x)
-        held = builder.fadd(arguments[1], ir.Constant(real, _magic(x)))
-        power = builder.sub(builder.bitcast(held, number), ir.Constant(number, _bits(x, _magic(x))))
-        shifted = builder.shl(power, ir.Constant(number, _MANTISSA_BITS[x]))
-        return builder.bitcast(builder.add(builder.bitcast(arguments[0], number), shifted), real)
-
-    return x(x, x), generate
-
-
-@inline_kernel()
-def power(x, p, real):
-    """Compute x^p to within a few units in the last place.
+def power(kernel: Kernel, x: Vector, exponent: Vector) -> Vector:
+    """Write x^exponent, to within a few units in the last place.
 
     Parameters
     ----------
-    x : float32 or float64
+    kernel : Kernel
+        Writes the operations.
+    x : Vector
         Positive and normal.
-    p : same type
-        Exponent; |p log2(x)| must stay below the largest exponent of the type.
-    real : type
-        `x.dtype.type` of the array `x` comes from.
+    exponent : Vector
+        |exponent log2(x)| must stay below the largest exponent of the type.
     """
-    mantissa, exponent = _split(x)
-    s = (mantissa - real(1)) / (mantissa + real(1))
-    z = s * s
-    log = real(_LOG[11])
-    log = log * z + real(_LOG[10])
-    log = log * z + real(_LOG[9])
-    log = log * z + real(_LOG[8])
-    log = log * z + real(_LOG[7])
-    log = log * z + real(_LOG[6])
-    log = log * z + real(_LOG[5])
-    log = log * z + real(_LOG[4])
-    log = log * z + real(_LOG[3])
-    log = log * z + real(_LOG[2])
-    log = log * z + real(_LOG[1])
-    log = log * z + real(_LOG[0])
-    y = p * (s * log + exponent * real(_LN2))
-    n = _round(y * real(1 / _LN2))
-    r = (y - n * real(_LN2_HIGH)) - n * real(_LN2_LOW)
-    exp = real(_EXP[13])
-    exp = exp * r + real(_EXP[12])
-    exp = exp * r + real(_EXP[11])
-    exp = exp * r + real(_EXP[10])
-    exp = exp * r + real(_EXP[9])
-    exp = exp * r + real(_EXP[8])
-    exp = exp * r + real(_EXP[7])
-    exp = exp * r + real(_EXP[6])
-    exp = exp * r + real(_EXP[5])
-    exp = exp * r + real(_EXP[4])
-    exp = exp * r + real(_EXP[3])
-    exp = exp * r + real(_EXP[2])
-    exp = exp * r + real(_EXP[1])
-    exp = exp * r + real(_EXP[0])
-    return _scale(exp, n)
+    builder = kernel.builder
+    mantissa_bits = 23 if kernel.real == ir.FloatType() else 52
+    integer = ir.VectorType(ir.IntType(32 if mantissa_bits == 23 else 64), LANES)
+    log_terms, exp_terms = _TERMS[mantissa_bits]
+
+    def whole(number: int) -> Any:
+        return ir.Constant(integer, [number] * LANES)
+
+    def real(bits: Any) -> Vector:
+        return Vector(builder, builder.bitcast(bits, kernel.type))
+
+    # Adding 1.5 * 2^mantissa rounds a small number to an integer, held in the low bits.
+    magic = 1.5 * 2.0**mantissa_bits
+    magic_bits = whole(bit_pattern(kernel, magic))
+    # x = m 2^e with m in [sqrt(1/2), sqrt(2)).
+    low = whole(bit_pattern(kernel, math.sqrt(0.5)))
+    above = builder.sub(builder.bitcast(x.value, integer), low)
+    fraction = builder.and_(above, whole((1 << mantissa_bits) - 1))
+    m = real(builder.add(fraction, low))
+    shifted = builder.add(builder.ashr(above, whole(mantissa_bits)), magic_bits)
+    e = real(shifted) - x.constant(magic)
+    s = (m - x.constant(1)) / (m + x.constant(1))
+    log = s * _polynomial(s * s, [2 / (2 * k + 1) for k in range(log_terms)])
+    y = exponent * (log + e * x.constant(_LN2))
+    held = y * x.constant(1 / _LN2) + x.constant(magic)
+    n = held - x.constant(magic)
+    r = (y - n * x.constant(_LN2_HIGH)) - n * x.constant(_LN2_LOW)
+    exp = _polynomial(r, [1 / math.factorial(k) for k in range(exp_terms)])
+    doublings = builder.sub(builder.bitcast(held.value, integer), magic_bits)
+    scaled = builder.shl(doublings, whole(mantissa_bits))
+    return real(builder.add(builder.bitcast(exp.value, integer), scaled))
+
+
+@vector_code
+def _raise_vector(kernel, argument_types, values, position, exponent):
+    place = kernel.offset(kernel.data(argument_types[0], values), position)
+    kernel.store(power(kernel, kernel.load(place), kernel.all(exponent)), place)
+
+
+@kernel()
+def raise_to(values, exponent):
+    """Replace positive numbers by their powers; their count must be a multiple of `LANES`."""
+    for position in range(0, values.size, LANES):
+        _raise_vector(values, position, exponent)

@@ -8,13 +8,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pyflowreg.core.level_solver import solve_level
-from pyflowreg.core.median import median_5x5
-from pyflowreg.core.motion_tensor import motion_tensor
+from pyflowreg.core.level_solver import LevelSettings, packed_weights, pad_edges, solve_into
+from pyflowreg.core.median import median_5x5_into
+from pyflowreg.core.motion_tensor import motion_tensor_into
 from pyflowreg.core.parameters import FlowParameters
-from pyflowreg.core.pyramid import Level, pyramid_levels, resize
+from pyflowreg.core.pyramid import Level, pyramid_levels, resize_planes, resize_scratch_size
 from pyflowreg.core.threads import for_each
 from pyflowreg.core.warp_kernels import warp_cubic
+from pyflowreg.core.workspace import LevelArrays, Workspace
 
 MEDIAN_ABOVE = 5
 """Increments are median filtered on levels whose sides are both longer than this (pixels)."""
@@ -34,7 +35,7 @@ class FlowregBackend:
         return FlowregPlan(fixed, parameters)
 
 
-SINGLE_BELOW = 2.0
+SINGLE_BELOW = 3.2
 """With `precision: single`, levels of a larger grid spacing (px) are still computed in float64.
 They are cheap, and they are where rounding grows: the normalised data term sees the second
 derivatives of a smooth, small image, and every finer level starts from the result."""
@@ -44,16 +45,15 @@ derivatives of a smooth, small image, and every finer level starts from the resu
 class _PlanLevel:
     level: Level
     fixed: NDArray[Any]
-    weight: NDArray[Any]
-    alpha: tuple[float, float]
-    a_data: NDArray[Any]
+    weights: NDArray[Any]
+    settings: LevelSettings
     dtype: np.dtype[Any]
 
 
-def _resize_planes(
-    planes: NDArray[Any], height: int, width: int, dtype: np.dtype[Any]
-) -> NDArray[Any]:
-    return np.stack([resize(plane, height, width, dtype) for plane in planes])
+def _resized(planes: NDArray[Any], height: int, width: int, dtype: np.dtype[Any]) -> NDArray[Any]:
+    out = np.empty((len(planes), height, width), dtype)
+    resize_planes(planes, out, np.empty(resize_scratch_size(planes.shape, out.shape), dtype))
+    return out
 
 
 class FlowregPlan:
@@ -69,9 +69,10 @@ class FlowregPlan:
 
     def __init__(self, fixed: NDArray[Any], parameters: FlowParameters) -> None:
         self.parameters = parameters
-        self.height, self.width, _ = fixed.shape
+        self.height, self.width, self._channels = fixed.shape
+        planes = np.ascontiguousarray(np.moveaxis(fixed, -1, 0), dtype=parameters.dtype)
         self._levels = [
-            self._plan_level(fixed, level)
+            self._plan_level(planes, level)
             for level in pyramid_levels(
                 self.height,
                 self.width,
@@ -81,10 +82,11 @@ class FlowregPlan:
                 swapped_spacing=parameters.switches.swapped_spacing,
             )
         ]
+        self._idle: list[Workspace] = []
 
-    def _plan_level(self, fixed: NDArray[Any], level: Level) -> _PlanLevel:
+    def _plan_level(self, planes: NDArray[Any], level: Level) -> _PlanLevel:
         parameters = self.parameters
-        channels = fixed.shape[2]
+        channels = len(planes)
         dtype = parameters.dtype if level.spacing <= SINGLE_BELOW else np.dtype(np.float64)
         size = (level.height, level.width)
         weight = parameters.weight_planes(self.height, self.width, channels)
@@ -92,19 +94,30 @@ class FlowregPlan:
             weight = np.broadcast_to(weight, (channels, *size)).astype(dtype)
         else:
             # The cubic kernel overshoots at a sharp edge, and a negative weight has no minimum.
-            weight = np.maximum(_resize_planes(weight, *size, dtype), 0)
+            weight = np.maximum(_resized(weight, *size, dtype), 0)
         alpha_x, alpha_y = (alpha * level.alpha_scale for alpha in parameters.alpha)
-        return _PlanLevel(
-            level,
-            _resize_planes(self._planes(fixed), *size, dtype),
-            weight,
-            (alpha_x, alpha_y),
-            parameters.exponents(channels).astype(dtype),
-            dtype,
+        settings = LevelSettings(
+            a_data=parameters.exponents(channels).astype(dtype),
+            a_smooth=parameters.a_smooth,
+            alpha=(alpha_x, alpha_y),
+            hx=level.hx,
+            hy=level.hy,
+            iterations=parameters.iterations,
+            update_lag=parameters.update_lag,
+            first_channel_starts=parameters.switches.first_channel_starts,
+            smoothness_epsilon=parameters.switches.smoothness_epsilon,
         )
+        fixed = _resized(planes, *size, dtype)
+        return _PlanLevel(level, fixed, packed_weights(weight), settings, dtype)
 
-    def _planes(self, frame: NDArray[Any]) -> NDArray[Any]:
-        return np.ascontiguousarray(np.moveaxis(frame, -1, 0), dtype=self.parameters.dtype)
+    def _workspace(self) -> Workspace:
+        return Workspace(
+            [(entry.level, entry.dtype) for entry in self._levels],
+            (self._channels, self.height, self.width),
+            self.parameters.dtype,
+            self.parameters.data_term,
+            self.parameters.a_smooth != 1,
+        )
 
     def displacements(
         self, moving: NDArray[Any], uv: NDArray[Any] | None = None, threads: int = 1
@@ -128,68 +141,63 @@ class FlowregPlan:
         out = np.empty((len(moving), self.height, self.width, 2), self.parameters.dtype)
 
         def one(index: int) -> None:
-            out[index] = self.displacement(moving[index], uv)
+            # Taking and giving back are atomic: as many workspaces as threads come into being.
+            try:
+                workspace = self._idle.pop()
+            except IndexError:
+                workspace = self._workspace()
+            self._displacement(moving[index], uv, workspace, out[index])
+            self._idle.append(workspace)
 
         for_each(one, len(moving), threads)
         return out
 
-    def displacement(self, moving: NDArray[Any], uv: NDArray[Any] | None = None) -> NDArray[Any]:
-        """Displacement of one moving frame (H, W, C): shape (H, W, 2), pixels."""
-        dtype = self.parameters.dtype
-        full = self._planes(moving)
-        field = np.zeros((2, self.height, self.width), dtype)
-        if uv is not None:
-            field[:] = np.moveaxis(uv, -1, 0)
-        warp = self.parameters.switches.warp_coarsest and bool(field.any())
-        for entry in self._levels:
-            size = (entry.level.height, entry.level.width)
-            field = _resize_planes(field, *size, entry.dtype)
-            target = _resize_planes(full, *size, entry.dtype)
-            if warp:
-                target = self._warp(target, field, entry)
-            self._refine(field, target, entry)
+    def _displacement(
+        self,
+        moving: NDArray[Any],
+        uv: NDArray[Any] | None,
+        workspace: Workspace,
+        out: NDArray[Any],
+    ) -> None:
+        """Write the displacement of one moving frame (H, W, C) to `out` (H, W, 2)."""
+        workspace.full[:] = np.moveaxis(moving, -1, 0)
+        field = workspace.whole
+        field[:] = 0 if uv is None else np.moveaxis(uv, -1, 0)
+        warp = self.parameters.switches.warp_coarsest and uv is not None and bool(field.any())
+        for entry, arrays in zip(self._levels, workspace.levels, strict=True):
+            resize_planes(field, arrays.field, arrays.scratch)
+            field = arrays.field
+            resize_planes(workspace.full, arrays.target, arrays.scratch)
+            self._refine(entry, arrays, warp)
             warp = True
-        field = _resize_planes(field, self.height, self.width, dtype)
-        return np.ascontiguousarray(np.moveaxis(field, 0, -1))
+        resize_planes(field, workspace.whole, workspace.last)
+        out[:] = np.moveaxis(workspace.whole, 0, -1)
 
-    @staticmethod
-    def _warp(target: NDArray[Any], field: NDArray[Any], entry: _PlanLevel) -> NDArray[Any]:
-        out = np.empty_like(target)
-        u, v = field
-        warp_cubic(target, u, v, 1 / entry.level.hx, 1 / entry.level.hy, entry.fixed, out)
-        return out
-
-    def _refine(self, field: NDArray[Any], target: NDArray[Any], entry: _PlanLevel) -> None:
-        """Add one level's increment to `field` (2, H, W), in place."""
+    def _refine(self, entry: _PlanLevel, arrays: LevelArrays, warp: bool) -> None:
+        """Add one level's increment to its field, in place."""
         parameters, level = self.parameters, entry.level
-        switches = parameters.switches
-        tensor = np.stack(
-            [
-                motion_tensor(
-                    fixed, plane, level.hx, level.hy, parameters.data_term, parameters.normaliser
-                )
-                for fixed, plane in zip(entry.fixed, target, strict=True)
-            ]
-        )
-        u, v = np.pad(field, ((0, 0), (1, 1), (1, 1)), mode="edge")
-        increments = solve_level(
-            tensor,
-            entry.weight,
-            u,
-            v,
-            a_data=entry.a_data,
-            a_smooth=parameters.a_smooth,
-            alpha=entry.alpha,
-            hx=level.hx,
-            hy=level.hy,
-            iterations=parameters.iterations,
-            update_lag=parameters.update_lag,
-            first_channel_starts=switches.first_channel_starts,
-            smoothness_epsilon=switches.smoothness_epsilon,
-        )
+        field, moving = arrays.field, arrays.target
+        if warp:
+            u, v = field
+            warp_cubic(moving, u, v, 1 / level.hx, 1 / level.hy, entry.fixed, arrays.warped)
+            moving = arrays.warped
+        for fixed, plane, tensor in zip(entry.fixed, moving, arrays.tensor, strict=True):
+            motion_tensor_into(
+                fixed, plane, level.hx, level.hy, parameters.data_term, parameters.normaliser,
+                tensor, arrays.scratch,
+            )  # fmt: skip
+        pad_edges(field, arrays.padded)
+        solve_into(
+            arrays.tensor, entry.weights, arrays.padded, entry.settings, arrays.solver,
+            arrays.increment,
+        )  # fmt: skip
         filtered = min(level.height, level.width) > MEDIAN_ABOVE
-        for component, increment in zip(field, increments, strict=True):
-            interior = np.ascontiguousarray(increment[1:-1, 1:-1])
-            component += median_5x5(interior) if filtered else interior
-            if filtered and level.spacing <= switches.flow_median_spacing:
-                component[:] = median_5x5(component)
+        twice = filtered and level.spacing <= parameters.switches.flow_median_spacing
+        for component, increment in zip(field, arrays.increment, strict=True):
+            if filtered:
+                median_5x5_into(increment, arrays.filtered, arrays.scratch)
+                increment = arrays.filtered
+            component += increment
+            if twice:
+                median_5x5_into(component, arrays.filtered, arrays.scratch)
+                component[:] = arrays.filtered

@@ -1,0 +1,266 @@
+"""The linear system of one level between two updates of the robust weights, on vectors.
+
+Everything that is fixed between two updates is folded into a few planes: a sweep has no division.
+The layout is that of `strips`. A neighbour outside the frame has the point's own value of the sweep
+before.
+"""
+
+# mypy: disable-error-code="no-untyped-def, no-untyped-call"
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from numba import types
+
+from pyflowreg.core.power import power
+from pyflowreg.core.simd import Kernel, Variable, Vector, index, one_down, one_up, vector_code
+from pyflowreg.core.strips import Border, Neighbours, Records, Strip, along
+
+OMEGA = 1.95
+EPSILON = 1e-5
+
+FUSED = 2
+"""Sweeps that run together, each one strip behind the one before: they do not wait for each other,
+and find the memory in the cache."""
+
+DU, DV, SCALE_U, SCALE_V, COUPLING, RIGHT_U, RIGHT_V = range(7)
+"""Planes of the linear system: increments, omega / diagonal, j12, right-hand sides."""
+EDGES = 7
+"""First of four planes, weights of the edges to the left, right, upper and lower neighbour; only
+with a robust smoothness term. The robust weights of these neighbours are put there first."""
+SYSTEM_PLANES = {False: 7, True: 11}
+
+U, V, LAPLACE_U, LAPLACE_V = range(4)
+"""Planes of the data: displacement before, and its Laplacian if that does not change."""
+PSI = LAPLACE_U
+"""Plane of the robust smoothness weights, if the Laplacian does change."""
+TENSOR = 4
+"""First of six planes per channel: J11, J22, J33, J12, J13, J23."""
+
+
+def _edges(psi: Neighbours, x: Vector, y: Vector) -> Neighbours:
+    """Weights of the edges around points, from the robust weights of the points."""
+    half = x.constant(0.5)
+    return Neighbours(
+        psi.centre,
+        x * (half * (psi.left + psi.centre)),
+        x * (half * (psi.right + psi.centre)),
+        y * (half * (psi.up + psi.centre)),
+        y * (half * (psi.down + psi.centre)),
+    )
+
+
+def _laplacian(edges: Neighbours, n: Neighbours) -> Vector:
+    return (
+        edges.left * (n.left - n.centre) + edges.right * (n.right - n.centre)
+    ) + (edges.up * (n.up - n.centre) + edges.down * (n.down - n.centre))  # fmt: skip
+
+
+@vector_code
+def laplacians(kernel, argument_types, data, planes, height, width, strip, ax, ay):
+    """Laplacian of the displacement, with constant weights."""
+    records = Records(kernel, kernel.data(argument_types[0], data), planes, width)
+    whole = Strip(records, height, strip)
+    x, y = kernel.all(ax), kernel.all(ay)
+    edges = Neighbours(x, x, x, y, y)
+
+    def step(position, borders):
+        place = kernel.builder.add(whole.first, position)
+        for plane, result in ((U, LAPLACE_U), (V, LAPLACE_V)):
+            records.store(_laplacian(edges, records.neighbours(place, plane)), place, result)
+
+    along(kernel, [whole], step)
+
+
+def _tensor_sums(kernel: Kernel, data: Records, weights: Records, place: Any, channels: Any,
+                 weigh: Any, du: Vector, dv: Vector) -> list[Vector]:  # fmt: skip
+    """Sum over the channels of the weighted J11, J22, J12, J13, J23."""
+    sums = [kernel.variable(kernel.number(0)) for _ in range(5)]
+    with kernel.loop(index(0), channels) as channel:
+        first = kernel.builder.add(kernel.builder.mul(channel, index(6)), index(TENSOR))
+        j = [data.load(place, kernel.builder.add(first, index(c))) for c in range(6)]
+        factor = weights.load(place, channel) * weigh(channel, j, du, dv)
+        for total, component in zip(sums, (j[0], j[1], j[3], j[4], j[5]), strict=True):
+            total.set(total.get() + factor * component)
+    return [total.get() for total in sums]
+
+
+def _robust_weight(kernel: Kernel, exponents: Any, epsilon: Any) -> Any:
+    """Weights of the data term at the present increments."""
+    two, zero, eps = kernel.number(2), kernel.number(0), kernel.number(epsilon)
+
+    def weigh(channel: Any, j: list[Vector], du: Vector, dv: Vector) -> Vector:
+        value = (
+            (j[0] * du * du + j[1] * dv * dv)
+            + two * (j[3] * du * dv + (j[4] * du + j[5] * dv))
+            + j[2]
+        )
+        place = kernel.offset(exponents, channel)
+        a = kernel.all(kernel.builder.load(place))
+        return a * power(kernel, value.at_least(zero) + eps, a - kernel.number(1))
+
+    return weigh
+
+
+def _first_weight(kernel: Kernel, starts: Any) -> Any:
+    """Weights of the data term before the first update."""
+
+    def weigh(channel: Any, j: list[Vector], du: Vector, dv: Vector) -> Vector:
+        return kernel.all(kernel.builder.load(kernel.offset(starts, channel)))
+
+    return weigh
+
+
+def _write_fold(kernel, argument_types, data, system, weights, channel_values, channels,
+                height, width, strip, ax, ay, start):  # fmt: skip
+    """Fold all that is fixed between two updates into the planes of the linear system."""
+    robust = _is_given(argument_types[-1])
+    types_of = dict(zip(("data", "system", "weights", "values"), argument_types, strict=False))
+    planes = kernel.builder.add(kernel.builder.mul(channels, index(6)), index(TENSOR))
+    before = Records(kernel, kernel.data(types_of["data"], data), planes, width)
+    unknown = Records(
+        kernel, kernel.data(types_of["system"], system), index(SYSTEM_PLANES[robust]), width
+    )
+    weight = Records(kernel, kernel.data(types_of["weights"], weights), channels, width)
+    values = kernel.data(types_of["values"], channel_values)
+    weigh = (_first_weight(kernel, values) if start
+             else _robust_weight(kernel, values, EPSILON))  # fmt: skip
+    whole = Strip(unknown, height, strip)
+    x, y = kernel.all(ax), kernel.all(ay)
+    constant = (x + x) + (y + y)
+    omega, zero, one = (kernel.number(n) for n in (OMEGA, 0, 1))
+
+    def step(position, borders):
+        place = kernel.builder.add(whole.first, position)
+        border = borders and borders[0]
+        du, dv = (zero, zero) if start else (unknown.load(place, DU), unknown.load(place, DV))
+        j11, j22, j12, j13, j23 = _tensor_sums(
+            kernel, before, weight, place, channels, weigh, du, dv
+        )
+        around = constant
+        if robust:
+            edges = Neighbours(one, x, x, y, y)
+            if not start:
+                around_psi = (unknown.load(place, EDGES + k) for k in range(4))
+                edges = _edges(Neighbours(before.load(place, PSI), *around_psi), x, y)
+                around = (edges.left + edges.right) + (edges.up + edges.down)
+            for offset, edge in enumerate(edges[1:]):
+                unknown.store(edge, place, EDGES + offset)
+            laplace_u = _laplacian(edges, before.neighbours(place, U))
+            laplace_v = _laplacian(edges, before.neighbours(place, V))
+        else:
+            laplace_u = before.load(place, LAPLACE_U)
+            laplace_v = before.load(place, LAPLACE_V)
+        diagonal_u, diagonal_v = around + j11, around + j22
+        new = {
+            SCALE_U: omega / diagonal_u, SCALE_V: omega / diagonal_v, COUPLING: j12,
+            RIGHT_U: laplace_u - j13, RIGHT_V: laplace_v - j23,
+        }  # fmt: skip
+        if start:
+            new |= {DU: zero, DV: zero}
+        for plane, vector in new.items():
+            # Zeros outside the frame stay zeros.
+            inside = vector.where(border.inside, zero) if border else vector
+            unknown.store(inside, place, plane)
+
+    along(kernel, [whole], step)
+
+
+@vector_code
+def start(kernel, argument_types, data, system, weights, starts, channels, height, width, strip,
+           ax, ay, robust):  # fmt: skip
+    """Set up the linear system before the first sweep."""
+    _write_fold(kernel, argument_types, data, system, weights, starts, channels, height, width,
+                strip, ax, ay, start=True)  # fmt: skip
+
+
+@vector_code
+def fold(kernel, argument_types, data, system, weights, exponents, channels, height, width, strip,
+          ax, ay, robust):  # fmt: skip
+    """Update the linear system."""
+    _write_fold(kernel, argument_types, data, system, weights, exponents, channels, height, width,
+                strip, ax, ay, start=False)  # fmt: skip
+
+
+def _is_given(argument_type: Any) -> bool:
+    """Tell whether an argument is not None; kernels are compiled for either case."""
+    return not isinstance(argument_type, types.NoneType)
+
+
+@dataclass
+class _Chain:
+    """One sweep along one strip: what it keeps in registers."""
+
+    strip: Strip
+    left: tuple[Variable, Variable]
+    own: tuple[Variable, Variable]
+
+
+def _chain(kernel: Kernel, records: Records, height: Any, number: Any) -> _Chain:
+    strip = Strip(records, height, number)
+    zero = kernel.number(0)
+    return _Chain(
+        strip,
+        (kernel.variable(zero), kernel.variable(zero)),
+        (
+            kernel.variable(records.load(strip.first, DU)),
+            kernel.variable(records.load(strip.first, DV)),
+        ),
+    )
+
+
+def _write_sweep_step(kernel: Kernel, records: Records, chain: _Chain, position: Any,
+                      border: Border | None, edges: Neighbours | None) -> None:  # fmt: skip
+    place = kernel.builder.add(chain.strip.first, position)
+    if edges is None:
+        edges = Neighbours(kernel.number(0), *(records.load(place, EDGES + k) for k in range(4)))
+    # Rounded as OMEGA is: the difference would act like a force that pulls increments to zero.
+    keep = kernel.number(1) - kernel.number(OMEGA)
+    coupling = records.load(place, COUPLING)
+    other = chain.own[1].get()
+    for component, left, own in zip((DU, DV), chain.left, chain.own, strict=True):
+        before, after = left.get(), records.load(place, component, 1)
+        n = Neighbours(
+            own.get(),
+            before,
+            after,
+            one_down(records.above(place, component), before),
+            one_up(after, records.below(place, component)),
+        )
+        if border is not None:
+            n = border.replace(n, n.centre)
+        # What is new comes last: the operations on it are what the next step waits for.
+        rest = (records.load(place, RIGHT_U + component) - coupling * other) + (
+            edges.right * n.right + edges.down * n.down
+        )
+        sum_ = rest + (edges.left * n.left + edges.up * n.up)
+        new = keep * n.centre + records.load(place, SCALE_U + component) * sum_
+        records.store(new, place, component)
+        left.set(new)
+        own.set(after)
+        other = new
+
+
+@vector_code
+def sweep(kernel, argument_types, system, height, width, strip, chains, ax, ay, robust):
+    """Sweep along `strip`, and with the sweeps after that along the strips above it."""
+    is_robust = _is_given(argument_types[-1])
+    builder = kernel.builder
+    planes = index(SYSTEM_PLANES[is_robust])
+    records = Records(kernel, kernel.data(argument_types[0], system), planes, width)
+    x, y = kernel.all(ax), kernel.all(ay)
+    constant = None if is_robust else Neighbours(x, x, x, y, y)
+    for count in range(1, FUSED + 1):
+        with builder.if_then(builder.icmp_signed("==", chains, index(count))):
+            fused = [
+                _chain(kernel, records, height, builder.sub(strip, index(k))) for k in range(count)
+            ]
+
+            def step(position, borders, fused=fused):
+                for k, chain in enumerate(fused):
+                    border = borders[k] if borders else None
+                    _write_sweep_step(kernel, records, chain, position, border, constant)
+
+            along(kernel, [chain.strip for chain in fused], step)

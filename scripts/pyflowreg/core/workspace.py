@@ -1,0 +1,150 @@
+"""Memory in which the displacement of one frame is computed.
+
+It is laid out once for the levels of a pyramid and used for one frame after the other: nothing is
+allocated per frame, and the levels share the same memory.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pyflowreg.core.level_solver import LevelScratch, scratch_sizes
+from pyflowreg.core.median import median_scratch_size
+from pyflowreg.core.motion_tensor import COMPONENTS, tensor_scratch_size
+from pyflowreg.core.pyramid import Level, resize_scratch_size
+
+_ALIGNMENT = 64
+
+
+class _Memory:
+    """Named pieces of memory, each as large as the largest array that was asked for."""
+
+    def __init__(self) -> None:
+        self._sizes: dict[str, int] = {}
+        self._pieces: dict[str, NDArray[np.uint8]] = {}
+
+    def reserve(self, name: str, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
+        size = math.prod(shape) * dtype.itemsize
+        self._sizes[name] = max(size, self._sizes.get(name, 0))
+
+    def allocate(self) -> None:
+        for name, size in self._sizes.items():
+            piece = np.empty(size + _ALIGNMENT, np.uint8)
+            first = -piece.ctypes.data % _ALIGNMENT
+            self._pieces[name] = piece[first : first + size]
+
+    def array(self, name: str, shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
+        size = math.prod(shape) * dtype.itemsize
+        return self._pieces[name][:size].view(dtype).reshape(shape)
+
+
+@dataclass(frozen=True)
+class LevelArrays:
+    """Arrays of one level; all but `field` are used again by the next.
+
+    Parameters
+    ----------
+    field : ndarray
+        Displacement u, v in full-resolution pixels, (2, h, w).
+    target, warped : ndarray
+        Moving frame at this level, before and after warping, (C, h, w).
+    tensor : ndarray
+        Motion tensors, (C, 6, h, w).
+    padded : ndarray
+        `field` with a replicated border, (2, h + 2, w + 2).
+    increment, filtered : ndarray
+        What the solver adds to `field`, (2, h, w), and one filtered plane of it, (h, w).
+    scratch : ndarray
+        For resizing to this level, tensors and medians; flat.
+    solver : LevelScratch
+        For the solver.
+    """
+
+    field: NDArray[Any]
+    target: NDArray[Any]
+    warped: NDArray[Any]
+    tensor: NDArray[Any]
+    padded: NDArray[Any]
+    increment: NDArray[Any]
+    filtered: NDArray[Any]
+    scratch: NDArray[Any]
+    solver: LevelScratch
+
+
+class Workspace:
+    """Memory for one frame at a time.
+
+    Parameters
+    ----------
+    levels : sequence of (Level, dtype)
+        Levels from coarsest to finest, and the type each is computed in.
+    shape : tuple of int
+        Channels, height and width of the frames.
+    dtype : dtype
+        Type of the frames and of the result.
+    data_term : str
+        Constancy assumption, see `motion_tensor`.
+    robust : bool
+        Whether `a_smooth` is below 1.
+    """
+
+    def __init__(
+        self,
+        levels: Sequence[tuple[Level, np.dtype[Any]]],
+        shape: tuple[int, int, int],
+        dtype: np.dtype[Any],
+        data_term: str,
+        robust: bool,
+    ) -> None:
+        channels, height, width = shape
+        memory = _Memory()
+        plans = []
+        previous = (2, height, width)
+        for number, (level, kind) in enumerate(levels):
+            size = (level.height, level.width)
+            scratch = max(
+                resize_scratch_size(shape, size),
+                resize_scratch_size(previous, size),
+                median_scratch_size(size),
+                tensor_scratch_size(size, data_term),
+            )
+            solver = scratch_sizes(channels, *size, robust)
+            shapes: dict[str, tuple[int, ...]] = {
+                # The field of the level before is still needed.
+                f"field{number % 2}": (2, *size),
+                "target": (channels, *size),
+                "warped": (channels, *size),
+                "tensor": (channels, COMPONENTS, *size),
+                "padded": (2, level.height + 2, level.width + 2),
+                "increment": (2, *size),
+                "filtered": size,
+                "scratch": (scratch,),
+            } | {name: (count,) for name, count in solver.items()}
+            for name, needed in shapes.items():
+                memory.reserve(name, needed, kind)
+            plans.append((shapes, kind))
+            previous = (2, *size)
+        last = resize_scratch_size(previous, shape)
+        for name, needed in (("full", shape), ("whole", (2, *shape[1:])), ("last", (last,))):
+            memory.reserve(name, needed, dtype)
+        memory.allocate()
+        self.full = memory.array("full", shape, dtype)
+        """The moving frame, (C, H, W)."""
+        self.whole = memory.array("whole", (2, height, width), dtype)
+        """The displacement at full resolution, (2, H, W)."""
+        self.last = memory.array("last", (last,), dtype)
+        """Scratch for the last resizing of the displacement."""
+        self.levels = []
+        for shapes, kind in plans:
+            arrays = {name: memory.array(name, needed, kind) for name, needed in shapes.items()}
+            solver_arrays = {name: arrays.pop(name) for name in ("data", "system", "rim", "psi")}
+            field = next(arrays.pop(name) for name in ("field0", "field1") if name in arrays)
+            self.levels.append(
+                LevelArrays(field=field, solver=LevelScratch(**solver_arrays), **arrays)
+            )
