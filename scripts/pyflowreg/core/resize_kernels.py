@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from pyflowreg.core.jit import inline_kernel, kernel
 from pyflowreg.core.vectors import (
+    element,
     lanes,
     load,
     splat,
@@ -34,26 +35,34 @@ def scratch_size(shape_in: tuple[int, ...], shape_out: tuple[int, ...]) -> int:
 @inline_kernel()
 def _weighted_rows(zero, planes, start, width, taps, weights, y, target, target_start):
     """Row `y` of the pass over rows; the last vector overlaps the one before."""
-    step = lanes(zero)
+    step, count = lanes(zero), taps.shape[1]
     for x in range(0, width, step):
         first = min(x, width - step)
         total = zero
-        for k in range(taps.shape[1]):
-            row = load(zero, planes, start + taps[y, k] * width + first)
-            total = total + splat(zero, weights[y, k]) * row
+        for k in range(y * count, y * count + count):
+            row = load(zero, planes, start + element(taps, k) * width + first)
+            total = total + splat(zero, element(weights, k)) * row
         store(target, target_start + first, total)
+
+
+@inline_kernel()
+def _weighted(zero, columns, start, taps, weights, k):
+    column = load(zero, columns, start + GROUP * element(taps, k))
+    return splat(zero, element(weights, k)) * column
 
 
 @inline_kernel()
 def _weighted_columns(zero, columns, start, taps, weights, x, last):
     """Columns `x` to `x + 3` of the pass over columns: sums that do not wait for each other."""
-    x1, x2, x3 = min(x + 1, last), min(x + 2, last), min(x + 3, last)
+    count = taps.shape[1]
+    first, second = min(x, last) * count, min(x + 1, last) * count
+    third, fourth = min(x + 2, last) * count, min(x + 3, last) * count
     a = b = c = d = zero
-    for k in range(taps.shape[1]):
-        a = a + splat(zero, weights[x, k]) * load(zero, columns, start + GROUP * taps[x, k])
-        b = b + splat(zero, weights[x1, k]) * load(zero, columns, start + GROUP * taps[x1, k])
-        c = c + splat(zero, weights[x2, k]) * load(zero, columns, start + GROUP * taps[x2, k])
-        d = d + splat(zero, weights[x3, k]) * load(zero, columns, start + GROUP * taps[x3, k])
+    for k in range(count):
+        a = a + _weighted(zero, columns, start, taps, weights, first + k)
+        b = b + _weighted(zero, columns, start, taps, weights, second + k)
+        c = c + _weighted(zero, columns, start, taps, weights, third + k)
+        d = d + _weighted(zero, columns, start, taps, weights, fourth + k)
     return a, b, c, d
 
 
@@ -114,8 +123,7 @@ def _resize_plane(planes, c, row_taps, row_weights, taps, weights, scratch, out)
         _transpose(eight, scratch, 0, length, scratch, columns)
         for x in range(0, width, GROUP):
             p, q, r, s = _weighted_columns(eight, scratch, columns, taps, weights, x, width - 1)
-            x4 = min(x + 4, width - 1)
-            t, u, v, w = _weighted_columns(eight, scratch, columns, taps, weights, x4, width - 1)
+            t, u, v, w = _weighted_columns(eight, scratch, columns, taps, weights, x + 4, width - 1)
             store_transposed(scratch, x, length_out, p, q, r, s, t, u, v, w)
         for k in range(min(GROUP, height - y)):
             for x in range(width):

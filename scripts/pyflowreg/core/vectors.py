@@ -64,6 +64,14 @@ def _address(
     return builder.bitcast(builder.gep(data, [position]), vector.as_pointer())
 
 
+def _converted(builder: Any, value: Any, given: Any, wanted: Any, vector: Any) -> Any:
+    """Bring numbers from one floating-point type to another."""
+    if given == wanted:
+        return value
+    convert = builder.fpext if given.bitwidth < wanted.bitwidth else builder.fptrunc
+    return convert(value, vector)
+
+
 def _define_operator(function: Any, instruction: str) -> None:
     @infer_global(function)
     class Template(AbstractTemplate):
@@ -130,6 +138,32 @@ def splat(typing_context, like, number):
 
 
 @intrinsic
+def element(typing_context, array, position):
+    """One number; the position is not taken for one from the end if it is negative."""
+    if not _is_array(array):
+        return None
+
+    def generate(context, builder, sig, args):
+        data = context.make_array(array)(context, builder, args[0]).data
+        return builder.load(builder.gep(data, [args[1]]))
+
+    return array.dtype(array, types.intp), generate
+
+
+@intrinsic
+def convert(typing_context, like, vector):
+    """Bring the numbers of a vector to the type of `like`, which has as many."""
+    if like.lanes != vector.lanes:
+        return None
+
+    def generate(context, builder, sig, args):
+        kind = context.get_value_type(like)
+        return _converted(builder, args[1], vector.real, like.real, kind)
+
+    return like(like, vector), generate
+
+
+@intrinsic
 def load(typing_context, like, array, position):
     """Read as many numbers as `like` has, and bring them to its type."""
     if not _is_array(array):
@@ -140,11 +174,8 @@ def load(typing_context, like, array, position):
         _, source, place = args
         loaded = builder.load(_address(context, builder, array, source, place, stored))
         loaded.align = array.dtype.bitwidth // 8
-        if array.dtype != like.real:
-            wider = array.dtype.bitwidth < like.real.bitwidth
-            convert = builder.fpext if wider else builder.fptrunc
-            loaded = convert(loaded, context.get_value_type(like))
-        return loaded
+        kind = context.get_value_type(like)
+        return _converted(builder, loaded, array.dtype, like.real, kind)
 
     return like(like, array, types.intp), generate
 
@@ -181,18 +212,25 @@ smaller = _choose("<")
 larger = _choose(">")
 
 
-@intrinsic
-def square_root(typing_context, vector):
-    """Square root, lane by lane; it rounds correctly."""
+def _apply(name: str) -> Any:
+    @intrinsic
+    def function(typing_context, vector):
+        """Compute a function that rounds correctly, lane by lane."""
 
-    def generate(context, builder, sig, args):
-        kind = args[0].type
-        name = f"llvm.sqrt.v{kind.count}{kind.element.intrinsic_name}"
-        function_type = ir.FunctionType(kind, [kind])
-        function = cgutils.get_or_insert_function(builder.module, function_type, name)
-        return builder.call(function, args)
+        def generate(context, builder, sig, args):
+            kind = args[0].type
+            full_name = f"llvm.{name}.v{kind.count}{kind.element.intrinsic_name}"
+            function_type = ir.FunctionType(kind, [kind])
+            called = cgutils.get_or_insert_function(builder.module, function_type, full_name)
+            return builder.call(called, args)
 
-    return vector(vector), generate
+        return vector(vector), generate
+
+    return function
+
+
+square_root = _apply("sqrt")
+whole_part = _apply("trunc")
 
 
 @intrinsic
@@ -223,3 +261,24 @@ def store_transposed(typing_context, array, position, stride, a, b, c, d, e, f, 
         return context.get_dummy_value()
 
     return types.void(array, types.intp, types.intp, *rows), generate
+
+
+@intrinsic
+def transposed(typing_context, a, b, c, d):
+    """Exchange lanes and vectors of four vectors of four numbers."""
+    if a.lanes != 4 or not a == b == c == d:
+        return None
+    square = types.UniTuple(a, 4)
+
+    def generate(context, builder, sig, args):
+        order = ir.VectorType(ir.IntType(32), 4)
+        low, high = (ir.Constant(order, [k, k + 4, k + 1, k + 5]) for k in (0, 2))
+        for _ in range(2):  # a perfect shuffle of all lanes, log2(4) times
+            args = [
+                builder.shuffle_vector(args[k], args[k + 2], mask)
+                for k in range(2)
+                for mask in (low, high)
+            ]
+        return context.make_tuple(builder, square, args)
+
+    return square(a, b, c, d), generate
