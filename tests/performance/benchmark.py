@@ -36,6 +36,19 @@ def parser() -> argparse.ArgumentParser:
     result.add_argument("--work", type=Path, help="keep frames and results here")
     result.add_argument("--out", type=Path, default=Path("benchmarks"), help="results and tables")
     result.add_argument("--reuse", action="store_true", help="stage-1 times of others from --work")
+    result.add_argument(
+        "--simulation",
+        type=json.loads,
+        default={},
+        metavar="JSON",
+        help="other frames, as in '{\"photons\": 2}'; keys of SimulationConfig",
+    )
+    result.add_argument(
+        "--peer-parallel",
+        choices=["auto", "sequential", "threading", "multiprocessing"],
+        default="auto",
+        help="how the published package uses all cores; auto: the fastest",
+    )
     result.add_argument("--quality", nargs="+", choices=list(QUALITIES), default=list(QUALITIES))
     for name, text in (
         ("repeats", "rounds in which every tool has its turn"),
@@ -69,6 +82,8 @@ def _setup(arguments: argparse.Namespace, work: Path) -> Setup:
         pythons={name: python for name, python in pythons.items() if python},
         qualities=arguments.quality,
         reuse=arguments.reuse,
+        simulation=arguments.simulation,
+        peer_parallel=arguments.peer_parallel,
         **{name: getattr(arguments, name) for name in (*sizes, "side", "threads")},
     )
 
@@ -91,6 +106,7 @@ def main() -> int:
         setup = _setup(arguments, work)
         setup.work.mkdir(parents=True, exist_ok=True)
         results = {"about": about(setup), "sections": {}}
+        results["about"]["simulation"] = setup.simulation
         for name in arguments.sections or SECTIONS:
             section = importlib.import_module(f"bench.section_{name}")
             log.info("%s", section.TITLE)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterator
 from dataclasses import asdict, replace
@@ -26,17 +27,13 @@ N_REST = 30
 SCALE_PERCENT = (0.1, 99.9)
 
 
-def config_of(frames: int, height: int = 512, width: int = 512, seed: int = 2) -> SimulationConfig:
-    """Return the settings of a recording of one channel that is the centre of its session."""
-    return SimulationConfig(n_recordings=1, n_frames=frames, height=height, width=width, seed=seed)
-
-
 def recording(work: Path, config: SimulationConfig) -> tuple[Path, Path]:
     """Return the files of a recording (TIFF) and of its truth; simulated unless they are there."""
-    folder = work / f"frames_{config.n_frames}x{config.height}x{config.width}_seed{config.seed}"
-    made = folder / "made.json"
     settings = json.dumps(asdict(config), sort_keys=True)
-    if not made.is_file() or made.read_text("utf-8") != settings:
+    mark = hashlib.sha256(settings.encode()).hexdigest()[:8]
+    folder = work / f"frames_{config.n_frames}x{config.height}x{config.width}_{mark}"
+    made = folder / "made.json"
+    if not made.is_file():
         simulate_session(config, folder)
         atomic_write_text(made, settings)
     return folder / "recording_01.tif", folder / "truth" / "recording_01_truth.npz"
@@ -151,7 +148,6 @@ def _at_rest(config: SimulationConfig) -> NDArray[np.float64]:
 
 __all__ = [
     "beginning",
-    "config_of",
     "first_frames",
     "flow_pairs",
     "load_truth",

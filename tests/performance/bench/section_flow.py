@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from bench.accuracy import mean_pair_error
-from bench.frames import config_of, flow_pairs, load_truth
+from bench.frames import flow_pairs, load_truth
 from bench.processes import Tool
 from bench.setup import FLOW, QUALITIES, TITLES, Setup
 from bench.tables import digits, markdown, ratio, span, summary, times
@@ -19,7 +19,7 @@ TOOLS = ["ours", "peer", "peer_fresh", "dis"]
 
 def measure(setup: Setup) -> dict[str, Any]:
     """Time all tools on the same pairs, turn by turn."""
-    config = config_of(setup.frames, setup.side, setup.side)
+    config = setup.config(setup.frames)
     pairs, truth_file, frames = flow_pairs(setup.work, config, setup.pairs)
     truth = load_truth(truth_file)
     rows = []

@@ -6,7 +6,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from bench.frames import config_of, long_recording, recording
+from bench.frames import long_recording, recording
 from bench.processes import Call
 from bench.setup import Setup
 from bench.tables import digits, markdown, mebibytes
@@ -23,7 +23,7 @@ class NoSpaceError(RuntimeError):
 
 def measure(setup: Setup) -> dict[str, Any]:
     """Run stage 1 with two buffer sizes, then stages 2 and 3 on its result."""
-    source, _ = recording(setup.work, config_of(BASE_FRAMES, setup.side, setup.side))
+    source, _ = recording(setup.work, setup.config(BASE_FRAMES))
     size = 2 * setup.long_frames * setup.side**2
     # recording, corrected, aligned, and masks
     if shutil.disk_usage(setup.work).free < 4 * size:

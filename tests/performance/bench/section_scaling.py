@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import ExitStack
 from typing import Any
 
-from bench.frames import beginning, config_of, flow_pairs, recording
+from bench.frames import beginning, flow_pairs, recording
 from bench.setup import FLOW, QUALITIES, Setup
 from bench.tables import digits, markdown, span, summary, times
 
@@ -27,8 +27,7 @@ def measure(setup: Setup) -> dict[str, Any]:
 
 def _pixels(setup: Setup) -> list[dict[str, Any]]:
     files = {
-        side: str(flow_pairs(setup.work, config_of(PAIR_FRAMES, side, side), 1)[0])
-        for side in SIDES
+        side: str(flow_pairs(setup.work, setup.config(PAIR_FRAMES, side), 1)[0]) for side in SIDES
     }
     rows = []
     with setup.tool("ours", threads=1) as tool:
@@ -45,7 +44,7 @@ def _pixels(setup: Setup) -> list[dict[str, Any]]:
 
 
 def _recordings(setup: Setup) -> list[dict[str, Any]]:
-    source, _ = recording(setup.work, config_of(setup.frames, setup.side, setup.side))
+    source, _ = recording(setup.work, setup.config(setup.frames))
     rows = []
     with ExitStack() as stack:
         tool = stack.enter_context(setup.tool("ours"))

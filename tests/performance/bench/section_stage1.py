@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from bench.accuracy import recording_error, suite2p_field_mismatch, suite2p_fields
-from bench.frames import beginning, config_of, first_frames, load_truth, recording
+from bench.frames import beginning, first_frames, load_truth, recording
 from bench.processes import Call, Tool
 from bench.setup import TITLES, Setup
 from bench.tables import digits, markdown, mebibytes, ratio, span, summary, times
@@ -22,7 +22,10 @@ TITLE = "Stage 1, file to file"
 TOOLS = ["ours", "peer", "suite2p"]
 WARM_FRAMES = 12
 """suite2p refuses fewer than 10."""
-PROBE_FRAMES = 24
+PARALLEL = ["sequential", "threading", "multiprocessing"]
+"""Ways in which the published package spreads its work."""
+
+PROBE_FRAMES, PROBE_ROUNDS = 48, 2
 N_REFERENCE = 20
 """Frames that make the reference in both flow packages."""
 
@@ -69,6 +72,7 @@ def _run(
     *,
     warm: bool = False,
     fields: bool = False,
+    n_reference: int = N_REFERENCE,
 ) -> Call:
     """Call a tool on a file; `warm` is the short call that pays for imports and compilation."""
     folder = setup.work / f"stage1_{job.tool}{'_fields' if fields else ''}"
@@ -77,7 +81,7 @@ def _run(
     if job.tool != "suite2p":
         # the published package compiles the same for every setting, and is slow in `quality`
         quality = "fast" if warm and job.tool == "peer" else job.quality
-        arguments["options"] = _options(quality, 2 if warm else N_REFERENCE, fields)
+        arguments["options"] = _options(quality, 2 if warm else n_reference, fields)
     if job.tool == "peer":
         arguments |= {"parallelization": job.parallel, "n_jobs": setup.threads}
     else:
@@ -87,9 +91,9 @@ def _run(
 
 def measure(setup: Setup) -> dict[str, Any]:
     """Time all tools turn by turn, then measure their errors."""
-    source, truth_file = recording(setup.work, config_of(setup.frames, setup.side, setup.side))
-    parallel = _best_parallel(setup, source) if "peer" in setup.pythons else {}
-    chosen = min(parallel, key=parallel.__getitem__) if parallel else None
+    source, truth_file = recording(setup.work, setup.config(setup.frames))
+    parallel = _parallel(setup, source)
+    chosen = min(parallel, key=parallel.__getitem__) if parallel else setup.peer_parallel
     jobs = _jobs(setup, chosen)
     calls = {job: _kept(setup, job) for job in jobs}
     due = [job for job in jobs if not calls[job]]
@@ -161,17 +165,23 @@ def _once(setup: Setup, job: _Job, source: Path) -> dict[str, float]:
     return result
 
 
-def _best_parallel(setup: Setup, source: Path) -> dict[str, float]:
-    """Seconds of the published package's ways of using all cores, on a few frames."""
-    few = beginning(setup.work, source, PROBE_FRAMES)
-    seconds = {}
+def _parallel(setup: Setup, source: Path) -> dict[str, float]:
+    """Seconds of the published package's ways of using all cores, on a part of the frames."""
+    if "peer" not in setup.pythons or setup.peer_parallel != "auto":
+        return {}
+    part = beginning(setup.work, source, min(PROBE_FRAMES, setup.frames))
+    few = beginning(setup.work, source, WARM_FRAMES)
+    seconds: dict[str, list[float]] = {name: [] for name in PARALLEL}
     with setup.tool("peer") as tool:
-        for name in ("sequential", "threading", "multiprocessing"):
-            job = _Job("fast", "peer", (PROBE_FRAMES,), name)
-            _run(setup, job, tool, few, warm=True)
-            seconds[name] = _run(setup, job, tool, few, warm=True).seconds
-    log.info("ways of the published package: %s", seconds)
-    return seconds
+        for turn in range(PROBE_ROUNDS):
+            for name in PARALLEL if turn % 2 == 0 else PARALLEL[::-1]:
+                job = _Job("balanced", "peer", (PROBE_FRAMES,), name)
+                if turn == 0:
+                    _run(setup, job, tool, few, warm=True)
+                seconds[name].append(_run(setup, job, tool, part, n_reference=2).seconds)
+    found = {name: min(measured) for name, measured in seconds.items()}
+    log.info("ways of the published package, seconds: %s", found)
+    return found
 
 
 def _error(setup: Setup, job: _Job, source: Path, truth_file: Path) -> float:
@@ -193,8 +203,9 @@ def _error(setup: Setup, job: _Job, source: Path, truth_file: Path) -> float:
 
 
 def _result_file(setup: Setup, job: _Job) -> Path:
+    source, _ = recording(setup.work, setup.config(setup.frames))
     frames = "_".join(map(str, (*job.frames, setup.frames)))
-    name = f"stage1_{job.tool}_{job.quality}_{frames}x{setup.side}_{setup.threads}.json"
+    name = f"stage1_{job.tool}_{job.quality}_{frames}_{setup.threads}_{source.parent.name}.json"
     return setup.work / "kept" / name
 
 

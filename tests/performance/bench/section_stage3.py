@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from bench.frames import config_of, recording
+from bench.frames import recording
 from bench.setup import Setup
 from bench.tables import digits, markdown, summary
 from pyflowreg.simulation.motion import pixel_grid, random_smooth_field
@@ -16,7 +16,7 @@ TITLE = "Stage 3"
 
 def measure(setup: Setup) -> dict[str, Any]:
     """Correct a recording once, then align it and read its masks."""
-    source, _ = recording(setup.work, config_of(setup.frames, setup.side, setup.side))
+    source, _ = recording(setup.work, setup.config(setup.frames))
     folder = setup.work / "stage3"
     options = {
         "quality_setting": "fast",

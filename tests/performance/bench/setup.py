@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.processes import Tool, ToolError
+from pyflowreg.simulation import SimulationConfig
 
 REPOSITORY = Path(__file__).parents[3]
 
@@ -70,10 +71,14 @@ class Setup:
         Height and width of the frames.
     threads : int
         Cores of the file-to-file runs.
+    peer_parallel : str
+        How the peer uses all cores; "auto" finds the fastest way.
     qualities : list of str
         Settings that are compared.
     reuse : bool
         Take stage-1 times of other tools from an earlier run in `work`.
+    simulation : dict
+        Settings of the simulated frames that differ from `SimulationConfig`.
     """
 
     work: Path
@@ -86,8 +91,16 @@ class Setup:
     long_frames: int = 5000
     side: int = 512
     threads: int = 2
+    peer_parallel: str = "auto"
     qualities: list[str] = field(default_factory=lambda: list(QUALITIES))
     reuse: bool = False
+    simulation: dict[str, Any] = field(default_factory=dict)
+
+    def config(self, frames: int, side: int | None = None) -> SimulationConfig:
+        """Return the settings of a recording of one channel, the centre of its session."""
+        size = side or self.side
+        changes = {"height": size, "width": size, **self.simulation}
+        return SimulationConfig(n_recordings=1, n_frames=frames, **changes)
 
     def tool(
         self, name: str, threads: int | None = None, extra: dict[str, str] | None = None

@@ -76,6 +76,9 @@ def machine_text(about: dict[str, Any]) -> str:
         for tool, found in about.get("versions", {}).items()
         if found
     )
+    simulated = ", ".join(f"{key} {value}" for key, value in about.get("simulation", {}).items())
+    if simulated:
+        versions += f". Frames simulated with {simulated}"
     return (
         f"{about['cpu']}, {about['cores']} cores, {about['memory_gib']} GiB; {about['date']}, "
         f"commit {about['commit']}. {versions}.\n"
