@@ -21,7 +21,7 @@ from pyflowreg.core.strips import Border, Neighbours, Records, Strip, along
 OMEGA = 1.95
 EPSILON = 1e-5
 
-FUSED = 2
+FUSED = 3
 """Sweeps that run together, each one strip behind the one before: they do not wait for each other,
 and find the memory in the cache."""
 
