@@ -231,9 +231,9 @@ class WarpedFrames:
     frames : ndarray
         Shape (T, H, W, C); the planes are contiguous.
     valid : ndarray
-        255 where a sample lay inside its frame, uint8, (T, H, W).
+        255 where a sample lay inside its frame, uint8, one (H, W) per field.
     statistics : ndarray
-        Of the fields, see `field_statistics`; float64, (T, 4).
+        See `field_statistics`; float64, four numbers per field.
     """
 
     frames: NDArray[Any]
@@ -277,18 +277,22 @@ def warp_frames(
     target = np.dtype(dtype)
     count, height, width, channels = frames.shape
     out = np.empty((count, channels, height, width), target)
-    valid = np.empty((count, height, width), np.uint8)
-    statistics = np.empty((count, 4))
+    fields = fields if fields.ndim == 4 else fields[np.newaxis]
+    # A field for all frames has one mask; every frame writes the same there.
+    valid = np.empty((len(fields), height, width), np.uint8)
+    statistics = np.empty((len(fields), 4))
     outside = planes(to_dtype(fill, target))
     integer = target.kind in "iu"
     low, high = (np.iinfo(target).min, np.iinfo(target).max) if integer else (0, 0)
 
     def one(index: int) -> None:
-        w = np.ascontiguousarray(fields if fields.ndim == 3 else fields[index])
+        own = min(index, len(fields) - 1)
+        w = np.ascontiguousarray(fields[own])
         source = _source(frames[index], target)
         bounds = float(low), float(high)
-        warp_planes(source, w.reshape(-1), outside, *bounds, out[index], valid[index])
-        statistics[index] = field_statistics(w)
+        warp_planes(source, w.reshape(-1), outside, *bounds, out[index], valid[own])
+        if own == index:
+            statistics[own] = field_statistics(w)
 
     for_each(one, count, threads)
     return WarpedFrames(np.moveaxis(out, 1, -1), valid, statistics)

@@ -221,8 +221,7 @@ class MatWriter(Hdf5BaseWriter):
 
     def _write(self, frames: Frames, start: int) -> None:
         for k, dataset in enumerate(self._datasets):
-            dataset[start : start + len(frames)] = frames[..., k].transpose(0, 2, 1)
-        self._storage.check()
+            self._append(dataset, frames[..., k].transpose(0, 2, 1), start)
 
     def _close(self) -> None:
         super()._close()

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from pyflowreg.core.backend_registry import FlowPlan, get_backend
 from pyflowreg.core.frame_warp import warp_frames
-from pyflowreg.core.numerics import MIN_SIDE
+from pyflowreg.core.numerics import MIN_SIDE, to_dtype
 from pyflowreg.core.parameters import FlowParameters
 from pyflowreg.core.warping import compute_batch_valid_masks, warp_frame, warp_sequence
 from pyflowreg.errors import ConfigError, InputError
@@ -158,6 +158,7 @@ class RecordingCorrection:
                 standardise(loaded, first, self._sigma, self._chunk, switches), external=True
             )
         self.reference = loaded.raw
+        self._outside = to_dtype(self.reference, self.dtype)
         scale = reference_scale(
             self.reference,
             first,
@@ -245,9 +246,8 @@ class RecordingCorrection:
             corrected = self._corrected(first + start, raw, w)
             if not np.isfinite(corrected.statistics).all():
                 batch.checked_fields(start, w)
-            for position, field in enumerate(w):
-                if start + position >= from_frame:
-                    handed_on.add(self._handed_on(field, shifts[position]))
+            last = slice(max(from_frame - start, 0), None)
+            handed_on.add_all(self._handed_on(w[last], shifts[last, None, None]))
             if candidate is not None:
                 candidate.add(start, smooth, w)
             yield corrected
@@ -289,7 +289,7 @@ class RecordingCorrection:
 
     def _corrected(self, start: int, raw: NDArray[Any], w: NDArray[Any]) -> CorrectedChunk:
         frames = self._preprocessed_by_user(raw)
-        warped = warp_frames(frames, w, self.reference, self.dtype, self._threads)
+        warped = warp_frames(frames, w, self._outside, self.dtype, self._threads)
         return CorrectedChunk(start, warped.frames, w, warped.valid, warped.statistics)
 
 

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from pyflowreg.core.numerics import to_dtype
+from pyflowreg.core.threads import Behind, ahead
 from pyflowreg.core.warping import align_sequence
 from pyflowreg.errors import InputError
-from pyflowreg.io import open_reader, open_writer
+from pyflowreg.io import Reader, open_reader, open_writer
 from pyflowreg.motion_correction.progress import Progress
 from pyflowreg.session.config import SessionConfig
 from pyflowreg.session.discovery import Recording, centre_index, discover_recordings
@@ -29,6 +31,9 @@ from pyflowreg.session.stage2_between_avgs import (
 logger = logging.getLogger(__name__)
 
 Field = NDArray[np.float64]
+
+BLOCKS_IN_MEMORY = 5
+"""One is being read, one is ready, one is warped into another, and one is being written."""
 
 
 def required(found: Path | None, paths: RecordingPaths, what: str) -> Path:
@@ -129,19 +134,32 @@ def align_sequence_video(
                 f"displacement has {displacement.shape[0]} x {displacement.shape[1]}; "
                 "run stages 1 and 2 again."
             )
+        fill = to_dtype(reference_average, reader.dtype)
         with (
             open_writer(
                 output, shape=reader.shape, dtype=reader.dtype, format=output_format
             ) as writer,
             Progress(output.name, reader.shape[0]) as progress,
+            Behind() as behind,
         ):
-            for start in range(0, reader.shape[0], chunk_size):
-                frames = reader.read(start, min(start + chunk_size, reader.shape[0]))
-                writer.write(
-                    align_sequence(frames, displacement, reference_average, "cubic", threads)
-                )
-                progress.update(start + len(frames))
+            done = 0
+            for frames in ahead(_blocks(reader, _block_length(chunk_size, threads))):
+                aligned = align_sequence(frames, displacement, fill, "cubic", threads)
+                behind.submit(writer.write, aligned)
+                done += len(frames)
+                progress.update(done)
     return output
+
+
+def _block_length(chunk_size: int, threads: int) -> int:
+    """Frames that are warped together: blocks are read, warped and written at the same time."""
+    length = max(chunk_size // BLOCKS_IN_MEMORY, 1)
+    return max(length // threads, 1) * threads if length >= threads else length
+
+
+def _blocks(reader: Reader, length: int) -> Generator[NDArray[Any], None, None]:
+    for start in range(0, reader.shape[0], length):
+        yield reader.read(start, min(start + length, reader.shape[0]))
 
 
 def _follows(

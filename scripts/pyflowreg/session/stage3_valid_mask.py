@@ -62,7 +62,7 @@ def valid_throughout(path: Path) -> Mask:
     """
     result: Mask | None = None
     for block in iter_masks(path):
-        valid: Mask = np.asarray((block > 0).all(axis=0))
+        valid: Mask = np.minimum.reduce(block, axis=0) > 0
         result = valid if result is None else result & valid
     if result is None:
         raise InputError(f"{path} holds no frame. Delete it and run stage 1 again.")
