@@ -16,11 +16,10 @@ import sys
 import tempfile
 from pathlib import Path
 
-from bench.report import full_text, readme_text
+from bench.report import SECTIONS, full_text, readme_text
 from bench.setup import QUALITIES, Setup, about, own_python
 from bench.tables import update_page
 
-SECTIONS = ["flow", "stage1", "memory", "scaling", "stage3", "startup", "session"]
 log = logging.getLogger(__name__)
 
 
@@ -35,6 +34,7 @@ def parser() -> argparse.ArgumentParser:
     result.add_argument("--suite2p", help="one that has suite2p 1.1.0")
     result.add_argument("--work", type=Path, help="keep frames and results here")
     result.add_argument("--out", type=Path, default=Path("benchmarks"), help="results and tables")
+    result.add_argument("--add", action="store_true", help="keep the other sections in --out")
     result.add_argument("--reuse", action="store_true", help="stage-1 times of others from --work")
     result.add_argument(
         "--simulation",
@@ -106,6 +106,8 @@ def main() -> int:
         setup = _setup(arguments, work)
         setup.work.mkdir(parents=True, exist_ok=True)
         results = {"about": about(setup), "sections": {}}
+        if arguments.add and results_file.is_file():
+            results["sections"] = json.loads(results_file.read_text("utf-8"))["sections"]
         results["about"]["simulation"] = setup.simulation
         for name in arguments.sections or SECTIONS:
             section = importlib.import_module(f"bench.section_{name}")

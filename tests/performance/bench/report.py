@@ -7,6 +7,8 @@ from typing import Any
 
 from bench.tables import machine_text
 
+SECTIONS = ["flow", "stage1", "memory", "scaling", "stage3", "startup", "session"]
+README_TITLE = "Speed, memory and errors beside other programs"
 README_SECTIONS = ["flow", "stage1", "memory", "stage3"]
 
 
@@ -21,10 +23,11 @@ def _sections(results: dict[str, Any], names: list[str], level: str) -> str:
 
 def full_text(results: dict[str, Any]) -> str:
     """Return every table."""
-    body = _sections(results, list(results["sections"]), "##")
+    body = _sections(results, SECTIONS, "##")
     return f"# Benchmarks\n\n{machine_text(results['about'])}\n{body}"
 
 
 def readme_text(results: dict[str, Any]) -> str:
     """Return the tables that the README shows."""
-    return f"{_sections(results, README_SECTIONS, '###')}\n{machine_text(results['about'])}"
+    body = _sections(results, README_SECTIONS, "###")
+    return f"## {README_TITLE}\n\n{body}\n{machine_text(results['about'])}"
