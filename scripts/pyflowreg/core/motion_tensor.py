@@ -14,7 +14,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pyflowreg.core.jit import kernel
+from pyflowreg.core.jit import inline_kernel, kernel
+from pyflowreg.core.vectors import (
+    lanes,
+    load,
+    splat,
+    square_root,
+    store,
+    zeros_one,
+    zeros_register,
+)
 
 COMPONENTS = 6
 """Order of the tensor components: J11, J22, J33, J12, J13, J23."""
@@ -31,97 +40,237 @@ ALIASES = {
 
 
 @kernel()
-def _gradient_constancy(fixed, moving, hx, hy, eps, out):
-    # `fixed` and `moving` are padded by one replicated pixel; `total` and `ft` likewise, so the
-    # derivatives of derivatives see an edge-replicated first derivative, as in the original.
-    height, width = out.shape[1:]
-    half = out.dtype.type(0.5)
-    two = out.dtype.type(2)
-    one = out.dtype.type(1)
-    cxx = half / (hx * hx)
-    cyy = half / (hy * hy)
-    cx = half / hx
-    cy = half / hy
-    cxy = half * cx * cy
-    total = fixed + moving
-    ft = moving - fixed
-    for y in range(height):
-        for x in range(width):
-            s = total[y + 1, x + 1]
-            fxx = (total[y + 1, x + 2] - two * s + total[y + 1, x]) * cxx
-            fyy = (total[y + 2, x + 1] - two * s + total[y, x + 1]) * cyy
-            lower = total[y + 2, x + 2] - total[y + 2, x]
-            upper = total[y, x + 2] - total[y, x]
-            fxy = (lower - upper) * cxy
-            fxt = (ft[y + 1, x + 2] - ft[y + 1, x]) * cx
-            fyt = (ft[y + 2, x + 1] - ft[y, x + 1]) * cy
-            fxy2 = fxy * fxy
-            nx = one / (fxx * fxx + fxy2 + eps)
-            ny = one / (fxy2 + fyy * fyy + eps)
-            out[0, y, x] = nx * (fxx * fxx) + ny * fxy2
-            out[1, y, x] = nx * fxy2 + ny * (fyy * fyy)
-            out[2, y, x] = nx * (fxt * fxt) + ny * (fyt * fyt)
-            out[3, y, x] = nx * (fxx * fxy) + ny * (fxy * fyy)
-            out[4, y, x] = nx * (fxx * fxt) + ny * (fxy * fyt)
-            out[5, y, x] = nx * (fxy * fxt) + ny * (fyy * fyt)
+def _plain_row(fixed, moving, y, scratch, total, change):
+    """Row `y` of the sum and of the difference of two images, with one replicated pixel around."""
+    width = fixed.shape[1]
+    f, m = fixed[y], moving[y]
+    t, d = scratch[total : total + width + 2], scratch[change : change + width + 2]
+    t_inner, d_inner = t[1:-1], d[1:-1]
+    for x in range(width):
+        t_inner[x] = f[x] + m[x]
+        d_inner[x] = m[x] - f[x]
+    t[0], t[width + 1] = t[1], t[width]
+    d[0], d[width + 1] = d[1], d[width]
 
 
-@kernel()
-def _add_brightness_constancy(fixed, moving, hx, hy, factor, out):
-    height, width = out.shape[1:]
-    quarter = out.dtype.type(0.25)
-    cx = quarter / hx
-    cy = quarter / hy
-    for y in range(height):
-        for x in range(width):
-            right = fixed[y + 1, x + 2] + moving[y + 1, x + 2]
-            left = fixed[y + 1, x] + moving[y + 1, x]
-            below = fixed[y + 2, x + 1] + moving[y + 2, x + 1]
-            above = fixed[y, x + 1] + moving[y, x + 1]
-            fx = (right - left) * cx
-            fy = (below - above) * cy
-            ft = moving[y + 1, x + 1] - fixed[y + 1, x + 1]
-            out[0, y, x] += factor * (fx * fx)
-            out[1, y, x] += factor * (fy * fy)
-            out[2, y, x] += factor * (ft * ft)
-            out[3, y, x] += factor * (fx * fy)
-            out[4, y, x] += factor * (fx * ft)
-            out[5, y, x] += factor * (fy * ft)
+@inline_kernel()
+def _gradient_vector(zero, scratch, total, change, spacing, eps, x, out, place, size):
+    # The rows above, here and below begin at `total` and `change`. Their ends are replicated, so
+    # the derivatives of derivatives see an edge-replicated first derivative, as in the original.
+    cxx, cyy, cx, cy, cxy = spacing
+    above, here, below = total
+    s = load(zero, scratch, here + x + 1)
+    twice = s + s
+    fxx = (load(zero, scratch, here + x + 2) - twice + load(zero, scratch, here + x)) * cxx
+    fyy = (load(zero, scratch, below + x + 1) - twice + load(zero, scratch, above + x + 1)) * cyy
+    lower = load(zero, scratch, below + x + 2) - load(zero, scratch, below + x)
+    upper = load(zero, scratch, above + x + 2) - load(zero, scratch, above + x)
+    fxy = (lower - upper) * cxy
+    above, here, below = change
+    fxt = (load(zero, scratch, here + x + 2) - load(zero, scratch, here + x)) * cx
+    fyt = (load(zero, scratch, below + x + 1) - load(zero, scratch, above + x + 1)) * cy
+    one = splat(zero, scratch.dtype.type(1))
+    fxy2 = fxy * fxy
+    nx = one / (fxx * fxx + fxy2 + eps)
+    ny = one / (fxy2 + fyy * fyy + eps)
+    store(out, place, nx * (fxx * fxx) + ny * fxy2)
+    store(out, place + size, nx * fxy2 + ny * (fyy * fyy))
+    store(out, place + 2 * size, nx * (fxt * fxt) + ny * (fyt * fyt))
+    store(out, place + 3 * size, nx * (fxx * fxy) + ny * (fxy * fyy))
+    store(out, place + 4 * size, nx * (fxx * fxt) + ny * (fxy * fyt))
+    store(out, place + 5 * size, nx * (fxy * fxt) + ny * (fyy * fyt))
 
 
-@kernel()
-def _smoothed_census_plane(image, dy, dx, distance, eps, out):
-    height, width = image.shape
-    half = out.dtype.type(0.5)
-    one = out.dtype.type(1)
-    for y in range(height):
-        neighbour_y = min(max(y + dy, 0), height - 1)
-        for x in range(width):
-            neighbour_x = min(max(x + dx, 0), width - 1)
-            r = (image[neighbour_y, neighbour_x] - image[y, x]) / distance
-            out[y, x] = half * (one + r / np.sqrt(r * r + eps * eps))
-
-
-def _census(
-    fixed: NDArray[Any], moving: NDArray[Any], hx: float, hy: float, out: NDArray[Any]
-) -> None:
+@inline_kernel()
+def _gradient_row(zero, scratch, total, change, hx, hy, eps, y, out):
+    _, height, width = out.shape
     real = out.dtype.type
+    half = real(0.5)
+    cx, cy = half / hx, half / hy
+    spacing = (
+        splat(zero, half / (hx * hx)),
+        splat(zero, half / (hy * hy)),
+        splat(zero, cx),
+        splat(zero, cy),
+        splat(zero, half * cx * cy),
+    )
+    added = splat(zero, eps)
+    step = lanes(zero)
+    for x in range(0, width, step):
+        first = min(x, width - step)  # the last vector overlaps the one before
+        place = y * width + first
+        _gradient_vector(
+            zero, scratch, total, change, spacing, added, first, out, place, height * width
+        )
+
+
+@inline_kernel()
+def _ring(start, y, height, length):
+    """Where the rows above, at and below row `y` are in a ring of three; edges are replicated."""
+    above, below = max(y - 1, 0), min(y + 1, height - 1)
+    return start + above % 3 * length, start + y % 3 * length, start + below % 3 * length
+
+
+@kernel()
+def _gradient_constancy(fixed, moving, hx, hy, eps, scratch, out):
+    _, height, width = out.shape
+    length = width + 2
+    register, one = zeros_register(out), zeros_one(out)
+    _plain_row(fixed, moving, 0, scratch, 0, 3 * length)
+    for y in range(height):
+        if y + 1 < height:
+            slot = (y + 1) % 3 * length
+            _plain_row(fixed, moving, y + 1, scratch, slot, 3 * length + slot)
+        total = _ring(0, y, height, length)
+        change = _ring(3 * length, y, height, length)
+        if width >= lanes(register):
+            _gradient_row(register, scratch, total, change, hx, hy, eps, y, out)
+        else:
+            _gradient_row(one, scratch, total, change, hx, hy, eps, y, out)
+
+
+@inline_kernel()
+def _brightness_vector(zero, scratch, total, change, codes, spacing, x, out, place, size):
+    """Sum of the brightness constancy of all code images at one vector of pixels."""
+    cx, cy, factor, stride = spacing
+    above, here, below = total
+    j11 = j22 = j33 = j12 = j13 = j23 = zero
+    for k in range(codes):
+        p = x + k * stride
+        fx = (load(zero, scratch, here + p + 2) - load(zero, scratch, here + p)) * cx
+        fy = (load(zero, scratch, below + p + 1) - load(zero, scratch, above + p + 1)) * cy
+        ft = load(zero, scratch, change + p + 1)
+        j11 = j11 + factor * (fx * fx)
+        j22 = j22 + factor * (fy * fy)
+        j33 = j33 + factor * (ft * ft)
+        j12 = j12 + factor * (fx * fy)
+        j13 = j13 + factor * (fx * ft)
+        j23 = j23 + factor * (fy * ft)
+    store(out, place, j11)
+    store(out, place + size, j22)
+    store(out, place + 2 * size, j33)
+    store(out, place + 3 * size, j12)
+    store(out, place + 4 * size, j13)
+    store(out, place + 5 * size, j23)
+
+
+@inline_kernel()
+def _brightness_row(zero, scratch, codes, hx, hy, y, out):
+    _, height, width = out.shape
+    length = width + 2
+    real = out.dtype.type
+    spacing = (
+        splat(zero, real(0.25) / hx),
+        splat(zero, real(0.25) / hy),
+        splat(zero, real(1) if codes == 1 else real(2 / 8)),
+        6 * length,
+    )
+    total = _ring(0, y, height, length)
+    _, change, _ = _ring(3 * length, y, height, length)
+    step = lanes(zero)
+    for x in range(0, width, step):
+        first = min(x, width - step)
+        place = y * width + first
+        _brightness_vector(
+            zero, scratch, total, change, codes, spacing, first, out, place, height * width
+        )
+
+
+@inline_kernel()
+def _census_vector(zero, scratch, pixel, neighbour, distance, eps):
+    """Smoothed step of the difference to a neighbour."""
+    half = splat(zero, scratch.dtype.type(0.5))
+    one = splat(zero, scratch.dtype.type(1))
+    r = (load(zero, scratch, neighbour) - load(zero, scratch, pixel)) / splat(zero, distance)
+    return half * (one + r / square_root(r * r + splat(zero, eps * eps)))
+
+
+@inline_kernel()
+def _census_row(zero, scratch, images, length, dy, dx, distance, eps, total, change):
+    """Sum and difference of the codes of two images for one neighbour.
+
+    Three rows of either image begin at `images`; the middle one is that of the result.
+    """
+    width = length - 2
+    step = lanes(zero)
+    for x in range(0, width, step):
+        first = min(x, width - step)
+        pixel = images + length + first + 1
+        neighbour = pixel + dy * length + dx
+        f = _census_vector(zero, scratch, pixel, neighbour, distance, eps)
+        other = 3 * length
+        m = _census_vector(zero, scratch, pixel + other, neighbour + other, distance, eps)
+        store(scratch, total + first + 1, f + m)
+        store(scratch, change + first + 1, m - f)
+    for row in (total, change):
+        scratch[row] = scratch[row + 1]
+        scratch[row + width + 1] = scratch[row + width]
+
+
+@kernel()
+def _census_rows(fixed, moving, y, distances, eps, scratch):
+    """Row `y` of the sums and differences of the codes for all eight neighbours."""
     height, width = fixed.shape
-    code = np.empty((2, height, width), out.dtype)
-    for dy in (-1, 0, 1):
-        for dx in (-1, 0, 1):
-            if dx == 0 and dy == 0:
-                continue
-            distance = real(np.hypot(dx * hx, dy * hy))
-            for image, plane in zip((fixed, moving), code, strict=True):
-                _smoothed_census_plane(image, dy, dx, distance, real(CENSUS_EPSILON), plane)
-            padded = np.pad(code, ((0, 0), (1, 1), (1, 1)), mode="edge")
-            _add_brightness_constancy(padded[0], padded[1], real(hx), real(hy), real(2 / 8), out)
+    length = width + 2
+    images = 8 * 6 * length
+    for k in range(3):
+        row = min(max(y + k - 1, 0), height - 1)
+        for place, image in ((images, fixed), (images + 3 * length, moving)):
+            padded = scratch[place + k * length : place + (k + 1) * length]
+            padded[1:-1] = image[row]
+            padded[0], padded[-1] = padded[1], padded[-2]
+    register, one = zeros_register(scratch), zeros_one(scratch)
+    across, down, diagonal = distances
+    place = y % 3 * length
+    for k in range(9):
+        dy, dx = k // 3 - 1, k % 3 - 1
+        if k != 4:
+            distance = across if dy == 0 else (down if dx == 0 else diagonal)
+            change = place + 3 * length
+            if width >= lanes(register):
+                _census_row(register, scratch, images, length, dy, dx, distance, eps, place, change)
+            else:
+                _census_row(one, scratch, images, length, dy, dx, distance, eps, place, change)
+            place += 6 * length
+
+
+@inline_kernel()
+def _brightness_rows(scratch, codes, hx, hy, y, out):
+    register, one = zeros_register(out), zeros_one(out)
+    if out.shape[2] >= lanes(register):
+        _brightness_row(register, scratch, codes, hx, hy, y, out)
+    else:
+        _brightness_row(one, scratch, codes, hx, hy, y, out)
+
+
+@kernel()
+def _brightness_constancy(fixed, moving, hx, hy, scratch, out):
+    _, height, width = out.shape
+    length = width + 2
+    _plain_row(fixed, moving, 0, scratch, 0, 3 * length)
+    for y in range(height):
+        if y + 1 < height:
+            slot = (y + 1) % 3 * length
+            _plain_row(fixed, moving, y + 1, scratch, slot, 3 * length + slot)
+        _brightness_rows(scratch, 1, hx, hy, y, out)
+
+
+@kernel()
+def _census_constancy(fixed, moving, hx, hy, distances, eps, scratch, out):
+    """Brightness constancy of the images' eight census codes, one for every neighbour."""
+    height = out.shape[1]
+    _census_rows(fixed, moving, 0, distances, eps, scratch)
+    for y in range(height):
+        if y + 1 < height:
+            _census_rows(fixed, moving, y + 1, distances, eps, scratch)
+        _brightness_rows(scratch, 8, hx, hy, y, out)
 
 
 def tensor_scratch_size(shape: tuple[int, ...], data_term: str) -> int:
     """Elements that `motion_tensor_into` needs as scratch for planes of this shape (..., H, W)."""
-    return 2 * (shape[-2] + 2) * (shape[-1] + 2)
+    # Three rows of a sum and a difference; for the census, of eight, and of the images.
+    rows = 6 * (8 + 1 if data_term == "cs" else 1)
+    return rows * (shape[-1] + 2)
 
 
 def motion_tensor_into(
@@ -152,16 +301,15 @@ def motion_tensor_into(
         One-dimensional, dtype of the frames, at least `tensor_scratch_size` elements.
     """
     real = fixed.dtype.type
-    if data_term == "cs":
-        out[:] = 0
-        _census(fixed, moving, hx, hy, out)
-        return
-    padded = [np.pad(image, 1, mode="edge") for image in (fixed, moving)]
-    if data_term == "gray":
-        out[:] = 0
-        _add_brightness_constancy(*padded, real(hx), real(hy), real(1), out)
-        return
-    _gradient_constancy(*padded, real(hx), real(hy), real(normaliser), out)
+    spacing = real(hx), real(hy)
+    if data_term == "gc":
+        _gradient_constancy(fixed, moving, *spacing, real(normaliser), scratch, out)
+    elif data_term == "gray":
+        _brightness_constancy(fixed, moving, *spacing, scratch, out)
+    else:
+        distances = (*spacing, real(np.hypot(hx, hy)))
+        epsilon = real(CENSUS_EPSILON)
+        _census_constancy(fixed, moving, *spacing, distances, epsilon, scratch, out)
 
 
 def motion_tensor(
