@@ -26,7 +26,7 @@ def pair_error(w: NDArray[Any], truth: RecordingTruth, frame: int, border: int =
 
 
 def mean_pair_error(
-    fields: Sequence[NDArray[Any]], truth: RecordingTruth, frames: Sequence[int]
+    fields: Sequence[NDArray[Any]] | NDArray[Any], truth: RecordingTruth, frames: Sequence[int]
 ) -> float:
     """Return the mean over pairs of `pair_error`."""
     pairs = zip(fields, frames, strict=True)

@@ -35,7 +35,7 @@ def measure(setup: Setup) -> dict[str, Any]:
     ]
     (root / "Snakefile").write_text(EMPTY, encoding="utf-8")
     start = [sys.executable, "-m", "snakemake", "--cores", "1", "--dry-run", "--quiet", "all"]
-    settings = ["--config", "root=.", "pattern=*.tif", "--snakefile"]
+    settings = ["--configfile", "settings.yaml", "--snakefile"]
     rows += [
         {"what": f"snakemake --dry-run, {what}", **_timed(setup, [*start, *rest], root)}
         for what, rest in (
