@@ -242,6 +242,22 @@ def test_a_read_only_installation_uses_the_user_cache(places, caplog):
     assert not caplog.records
 
 
+def test_a_chosen_folder_is_the_only_one(places, monkeypatch):
+    Store().write("k", b"with the installation")
+    monkeypatch.setattr(numba.config, "CACHE_DIR", str(places / "chosen"))
+    store = Store()
+    assert store.read("k") is None
+    store.write("k", b"chosen")
+    assert (places / "chosen" / "pyflowreg-kernels" / "k").is_file()
+    assert Store().read("k") == b"chosen"
+
+
+def test_a_chosen_folder_that_cannot_be_written_is_replaced(places, monkeypatch):
+    block(places / "chosen")
+    monkeypatch.setattr(numba.config, "CACHE_DIR", str(places / "chosen"))
+    assert Store().writable == places / "package" / "__pycache__" / "kernels"
+
+
 def test_kernels_of_a_read_only_installation_are_used(places):
     Store().write("k", b"compiled by the administrator")
     reader = Store()

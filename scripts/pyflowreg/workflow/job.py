@@ -159,7 +159,9 @@ def _log_start(name: str, snakemake: Any) -> None:
 
 
 def _log_end(seconds: float, snakemake: Any) -> None:
-    """Put the memory used beside the memory reserved."""
+    """Tell the time of compiling, and put the memory used beside the memory reserved."""
+    if "pyflowreg.core.jit" in sys.modules:
+        sys.modules["pyflowreg.core.jit"].compile_log.finish()
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     reserved = snakemake.resources.get("mem_mb")
     logger.info(

@@ -31,8 +31,8 @@ NAME_ANOTHER = "The environment variable NUMBA_CACHE_DIR names another folder."
 class Store:
     """Files by name; what cannot be read is not there, what cannot be written is said once.
 
-    A file is written beside and renamed, and starts with a checksum. All folders are looked into;
-    the first one that can be written gets new files.
+    A file is written beside and renamed, and starts with a checksum. All folders are looked into,
+    or only the one of NUMBA_CACHE_DIR; the first one that can be written gets new files.
     """
 
     def __init__(self) -> None:
@@ -48,11 +48,9 @@ class Store:
         """Folder that gets new files; None, after a warning, if there is none."""
         reason = "no folder can be made"
         for folder in self.folders:
-            try:
-                folder.mkdir(parents=True, exist_ok=True)
-                tempfile.TemporaryFile(dir=folder).close()
-            except OSError as error:
-                reason = str(error)
+            problem = _problem_with(folder)
+            if problem is not None:
+                reason = problem
                 continue
             if folder == _temporary():
                 logger.warning(
@@ -124,6 +122,16 @@ class Store:
             self._give_up(str(error))
 
 
+def _problem_with(folder: Path) -> str | None:
+    """Make a folder if necessary; return why it cannot be written, None if it can."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=folder).close()
+    except OSError as error:
+        return str(error)
+    return None
+
+
 def _touch(path: Path) -> None:
     """Note that a file is in use."""
     try:
@@ -134,7 +142,10 @@ def _touch(path: Path) -> None:
 
 def _folders() -> Iterator[Path]:
     if numba.config.CACHE_DIR:
-        yield Path(numba.config.CACHE_DIR).absolute() / "pyflowreg-kernels"
+        chosen = Path(numba.config.CACHE_DIR).absolute() / "pyflowreg-kernels"
+        yield chosen
+        if _problem_with(chosen) is None:
+            return
     if sys.pycache_prefix is None:
         yield PACKAGE / "__pycache__" / "kernels"
     personal = _user_cache()
