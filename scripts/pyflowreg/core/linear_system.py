@@ -83,7 +83,7 @@ def _tensor_sums(kernel: Kernel, data: Records, weights: Records, place: Any, ch
         j = [data.load(place, kernel.builder.add(first, index(c))) for c in range(6)]
         factor = weights.load(place, channel) * weigh(channel, j, du, dv)
         for total, component in zip(sums, (j[0], j[1], j[3], j[4], j[5]), strict=True):
-            total.set(total.get() + factor * component)
+            total.set(factor.times_plus(component, total.get()))
     return [total.get() for total in sums]
 
 
@@ -92,11 +92,10 @@ def _robust_weight(kernel: Kernel, exponents: Any, epsilon: Any) -> Any:
     two, zero, eps = kernel.number(2), kernel.number(0), kernel.number(epsilon)
 
     def weigh(channel: Any, j: list[Vector], du: Vector, dv: Vector) -> Vector:
-        value = (
-            (j[0] * du * du + j[1] * dv * dv)
-            + two * (j[3] * du * dv + (j[4] * du + j[5] * dv))
-            + j[2]
-        )
+        # J11 du^2 + J22 dv^2 + J33 + 2 (J12 du dv + J13 du + J23 dv)
+        mixed = j[4].times_plus(du, j[5] * dv) + j[3] * du * dv
+        pure = (j[0] * du).times_plus(du, (j[1] * dv).times_plus(dv, j[2]))
+        value = mixed.times_plus(two, pure)
         place = kernel.offset(exponents, channel)
         a = kernel.all(kernel.builder.load(place))
         return a * power(kernel, value.at_least(zero) + eps, a - kernel.number(1))
@@ -232,11 +231,10 @@ def _write_sweep_step(kernel: Kernel, records: Records, chain: _Chain, position:
         if border is not None:
             n = border.replace(n, n.centre)
         # What is new comes last: the operations on it are what the next step waits for.
-        rest = (records.load(place, RIGHT_U + component) - coupling * other) + (
-            edges.right * n.right + edges.down * n.down
-        )
-        sum_ = rest + (edges.left * n.left + edges.up * n.up)
-        new = keep * n.centre + records.load(place, SCALE_U + component) * sum_
+        rest = edges.right.times_plus(n.right, records.load(place, RIGHT_U + component))
+        rest = edges.down.times_plus(n.down, rest) - coupling * other
+        sum_ = edges.left.times_plus(n.left, edges.up.times_plus(n.up, rest))
+        new = records.load(place, SCALE_U + component).times_plus(sum_, keep * n.centre)
         records.store(new, place, component)
         left.set(new)
         own.set(after)

@@ -30,7 +30,7 @@ def _polynomial(x: Vector, coefficients: list[float]) -> Vector:
     while len(terms) > 1:
         pairs = zip(terms[::2], terms[1::2], strict=False)
         last = terms[-1:] if len(terms) % 2 else []
-        terms = [low + high * power_of_x for low, high in pairs] + last
+        terms = [high.times_plus(power_of_x, low) for low, high in pairs] + last
         power_of_x = power_of_x * power_of_x
     return terms[0]
 
@@ -70,10 +70,10 @@ def power(kernel: Kernel, x: Vector, exponent: Vector) -> Vector:
     e = real(shifted) - x.constant(magic)
     s = (m - x.constant(1)) / (m + x.constant(1))
     log = s * _polynomial(s * s, [2 / (2 * k + 1) for k in range(log_terms)])
-    y = exponent * (log + e * x.constant(_LN2))
-    held = y * x.constant(1 / _LN2) + x.constant(magic)
+    y = exponent * e.times_plus(x.constant(_LN2), log)
+    held = y.times_plus(x.constant(1 / _LN2), x.constant(magic))
     n = held - x.constant(magic)
-    r = (y - n * x.constant(_LN2_HIGH)) - n * x.constant(_LN2_LOW)
+    r = n.times_plus(x.constant(-_LN2_LOW), n.times_plus(x.constant(-_LN2_HIGH), y))
     exp = _polynomial(r, [1 / math.factorial(k) for k in range(exp_terms)])
     doublings = builder.sub(builder.bitcast(held.value, integer), magic_bits)
     scaled = builder.shl(doublings, whole(mantissa_bits))

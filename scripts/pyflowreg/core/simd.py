@@ -59,6 +59,16 @@ class Vector:
     def __truediv__(self, other: Vector) -> Vector:
         return Vector(self.builder, self.builder.fdiv(self.value, other.value))
 
+    def times_plus(self, factor: Vector, term: Vector) -> Vector:
+        """Compute self * factor + term, rounded once wherever the machine can."""
+        operands = [self.value, factor.value, term.value]
+        kind = self.value.type
+        name = f"llvm.fmuladd.v{LANES}f{64 if kind.element == ir.DoubleType() else 32}"
+        function = cgutils.get_or_insert_function(
+            self.builder.module, ir.FunctionType(kind, [kind] * 3), name
+        )
+        return Vector(self.builder, self.builder.call(function, operands))
+
     def where(self, mask: Any, other: Vector) -> Vector:
         """This vector where the mask is set, else the other."""
         return Vector(self.builder, self.builder.select(mask, self.value, other.value))
