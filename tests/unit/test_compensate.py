@@ -1,7 +1,9 @@
 """The motion correction of one recording, through its files."""
 
+import importlib
 import logging
 import sys
+import weakref
 from pathlib import Path
 
 import h5py
@@ -9,7 +11,7 @@ import numpy as np
 import pytest
 import tifffile
 
-from pyflowreg.errors import BackendError, ConfigError, InputError
+from pyflowreg.errors import BackendError, ConfigError, InputError, OutputError
 from pyflowreg.io import open_reader, open_writer
 from pyflowreg.motion_correction import OFOptions, compensate_recording, correction
 from pyflowreg.motion_correction.compensate import correct_recording
@@ -212,10 +214,13 @@ def test_chunks_and_threads_change_nothing(correct, monkeypatch, numerics, optio
     raw = movie(wobble(11), (24, 28), channels=2)
     how = {"numerics": numerics, "buffer_size": 6, "sigma": [1, 1, 0.8], **options}
     expected = correct(raw, threads=1, **how)
-    monkeypatch.setattr(correction, "chunk_length", lambda *size: 4)
-    result = correct(raw, threads=3, **how)
-    for name in ("frames", "w", "valid", "reference"):
-        np.testing.assert_array_equal(getattr(result, name), getattr(expected, name))
+    for threads, chunk in ((2, 3), (3, 4)):
+        monkeypatch.setattr(correction, "chunk_length", lambda *size, n=chunk: n)
+        result = correct(raw, threads=threads, **how)
+        for name in ("frames", "w", "valid", "reference"):
+            np.testing.assert_array_equal(getattr(result, name), getattr(expected, name))
+        for name, values in expected.statistics.items():
+            np.testing.assert_array_equal(result.statistics[name], values)
 
 
 @BOTH
@@ -507,6 +512,44 @@ def test_nothing_half_written_is_left(correct, monkeypatch, tmp_path, error, for
         correct(movie(wobble(8)), output_format=format_, reference_frames=0)
     left = [path for folder in tmp_path.glob("out*") for path in folder.rglob("*")]
     assert left == []
+
+
+@pytest.mark.parametrize("writer", ["hdf5.Hdf5Writer", "fields.MaskWriter", "fields.FieldWriter"])
+def test_a_disk_that_fills_up_while_frames_are_computed(correct, monkeypatch, tmp_path, writer):
+    """The files are written behind: what fails there stops the work with the message of today."""
+    module, name = writer.split(".")
+    kind = getattr(importlib.import_module(f"pyflowreg.io.{module}"), name)
+    write = kind._write
+
+    def fail(self, frames, start):
+        if start >= 2:
+            raise OSError(28, "No space left on device")
+        write(self, frames, start)
+
+    monkeypatch.setattr(correction, "chunk_length", lambda *size: 2)
+    monkeypatch.setattr(kind, "_write", fail)
+    with pytest.raises(OutputError, match=r"cannot be written: No space left .*Free space"):
+        correct(movie(wobble(8)), reference_frames=0)
+    assert [path for folder in tmp_path.glob("out*") for path in folder.rglob("*")] == []
+
+
+@pytest.mark.parametrize("buffer_size", [2, 400])
+def test_few_chunks_are_in_memory(correct, monkeypatch, buffer_size):
+    gone, most = [], []
+    made = correction.CorrectedChunk
+
+    def remembered(*args):
+        chunk = made(*args)
+        weakref.finalize(chunk, gone.append, None)
+        most.append(len(most) + 1 - len(gone))
+        return chunk
+
+    monkeypatch.setattr(correction, "chunk_length", lambda *size: 2)
+    monkeypatch.setattr(correction, "CorrectedChunk", remembered)
+    correct(movie(wobble(24)), reference_frames=0, buffer_size=buffer_size, quality_setting="fast")
+    assert len(most) == 12
+    # The one just made, the one it replaces in the loop, and one being written.
+    assert max(most) <= 3
 
 
 def test_older_results_survive_a_failure(correct, monkeypatch, tmp_path):
