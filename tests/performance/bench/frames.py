@@ -118,6 +118,7 @@ def flow_pairs(work: Path, config: SimulationConfig, count: int) -> tuple[Path, 
     target = work / f"pairs_{source.parent.name}_{count}.npz"
     if not target.is_file():
         moving = tifffile.imread(source, key=chosen).astype(np.float64)
+        moving = moving.reshape(-1, config.height, config.width)  # one page comes without axis
         fixed = _at_rest(config)
         light = (moving.mean() - DETECTOR_OFFSET) / (fixed.mean() - DETECTOR_OFFSET)
         fixed = (fixed - DETECTOR_OFFSET) * light + DETECTOR_OFFSET
