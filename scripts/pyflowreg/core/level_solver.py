@@ -36,7 +36,7 @@ from pyflowreg.core.power import raise_to
 from pyflowreg.core.simd import LANES
 from pyflowreg.core.strips import element, pack, pack_rim, positions, unpack
 
-_ROBUST_PLANES = SYSTEM_PLANES[True]
+_QUADRATIC_PLANES, _ROBUST_PLANES = SYSTEM_PLANES[False], SYSTEM_PLANES[True]
 
 
 @kernel()
@@ -113,8 +113,8 @@ def _sweep_together(system, height, width, count, ax, ay, robust, front):
 
 
 @kernel()
-def _solve(field, data, system, weights, starts, a_data, ax, ay, cx, cy, iterations, update_lag,
-           a_smooth, eps_smooth, rim, psi):  # fmt: skip
+def _sweeps(field, data, system, weights, starts, a_data, ax, ay, cx, cy, iterations, update_lag,
+            a_smooth, eps_smooth, rim, psi):  # fmt: skip
     channels = a_data.size
     planes = TENSOR + 6 * channels
     height, width = field.shape[1] - 2, field.shape[2] - 2
@@ -145,6 +145,23 @@ def _solve(field, data, system, weights, starts, a_data, ax, ay, cx, cy, iterati
                 _sweep_together(system, height, width, count, ax, ay, a_smooth, front)
             update = False
             done += count
+
+
+@kernel()
+def _solve(J, field, data, system, weights, starts, a_data, ax, ay, cx, cy, iterations, update_lag,
+           a_smooth, eps_smooth, rim, psi, out):  # fmt: skip
+    channels, components, height, width = J.shape
+    planes = TENSOR + components * channels
+    size, stride = height * width, width + 2
+    around = (height + 2) * stride
+    pack(field.ravel(), stride + 1, stride, around, 2, height, width, data, planes, U)
+    pack_rim(field, height, width, data, planes, U)
+    tensors = components * channels
+    pack(J.ravel(), 0, width, size, tensors, height, width, data, planes, TENSOR)
+    _sweeps(field, data, system, weights, starts, a_data, ax, ay, cx, cy, iterations, update_lag,
+            a_smooth, eps_smooth, rim, psi)  # fmt: skip
+    records = _QUADRATIC_PLANES if a_smooth is None else _ROBUST_PLANES
+    unpack(system, records, DU, out.reshape(2 * size), 0, width, size, 2, height, width)
 
 
 @dataclass(frozen=True)
@@ -267,14 +284,8 @@ def solve_into(
     out : ndarray
         Takes the increments du, dv; C-contiguous, shape (2, H, W), pixels.
     """
-    channels, components, height, width = J.shape
+    channels, _, height, width = J.shape
     real = J.dtype.type
-    planes = TENSOR + components * channels
-    size = height * width
-    row, plane = field.shape[2], field[0].size
-    pack(field.reshape(-1), row + 1, row, plane, 2, height, width, scratch.data, planes, U)
-    pack_rim(field, height, width, scratch.data, planes, U)
-    pack(J.reshape(-1), 0, width, size, J.size // size, height, width, scratch.data, planes, TENSOR)
     starts = np.ones(channels, J.dtype)
     if settings.first_channel_starts:
         starts[1:] = 0
@@ -282,17 +293,15 @@ def solve_into(
     robust = settings.a_smooth != 1
     ring = (2, height + 2, width + 2)
     _solve(
-        field, scratch.data, scratch.system, weights, starts, settings.a_data,
+        J, field, scratch.data, scratch.system, weights, starts, settings.a_data,
         real(settings.alpha[0] / (hx * hx)), real(settings.alpha[1] / (hy * hy)),
         real(0.5 / hx), real(0.5 / hy), settings.iterations, settings.update_lag,
         real(settings.a_smooth) if robust else None,
         real(settings.smoothness_epsilon) if robust else None,
         scratch.rim.reshape(ring) if robust else None,
         scratch.psi if robust else None,
+        out,
     )  # fmt: skip
-    unpack(
-        scratch.system, SYSTEM_PLANES[robust], DU, out.reshape(-1), 0, width, size, 2, height, width
-    )
 
 
 def solve_level(

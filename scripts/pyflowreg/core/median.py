@@ -194,7 +194,8 @@ def _medians(scratch, one, other, above, below, target, block, count):
 
 
 @kernel()
-def _median_5x5(plane, scratch, out):
+def median_kernel(plane, scratch, out):
+    """See `median_5x5_into`; for compiled callers."""
     height, width = out.shape
     block = VECTORS * lanes(zeros_register(scratch))
     row_size, pair_size = _SIDE * block, 2 * _SIDE * block
@@ -242,7 +243,7 @@ def median_5x5_into(plane: NDArray[Any], out: NDArray[Any], scratch: NDArray[Any
     scratch : ndarray
         One-dimensional, dtype of `plane`, at least `median_scratch_size(plane.shape)` elements.
     """
-    _median_5x5(plane, scratch, out)
+    median_kernel(plane, scratch, out)
 
 
 def median_5x5(plane: NDArray[Any]) -> NDArray[Any]:

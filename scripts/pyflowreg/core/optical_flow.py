@@ -30,16 +30,18 @@ def _refuse_unusable(name: str, array: NDArray[Any]) -> None:
         raise ValueError(f"{name} has dtype {array.dtype}; it must be a real number type.")
     if array.dtype.kind != "f":
         return
+    largest = max(float(array.max()), -float(array.min()))
+    if largest <= LARGEST:
+        return
     if not np.isfinite(array).all():
         raise ValueError(
             f"{name} contains NaN or infinite values, which would spread over the whole "
             "field. Replace them first, for example by the temporal average."
         )
-    if float(np.abs(array).max()) > LARGEST:
-        raise ValueError(
-            f"{name} contains values beyond +-{LARGEST:g}, whose squares overflow. Replace them "
-            "first; intensities should be scaled to about [0, 1]."
-        )
+    raise ValueError(
+        f"{name} contains values beyond +-{LARGEST:g}, whose squares overflow. Replace them "
+        "first; intensities should be scaled to about [0, 1]."
+    )
 
 
 def get_displacement(

@@ -148,6 +148,13 @@ def _taps(n_in: int, n_out: int, dtype: np.dtype[Any]) -> tuple[NDArray[np.int64
     return taps, weights
 
 
+def resize_tables(
+    shape_in: tuple[int, ...], shape_out: tuple[int, ...], dtype: np.dtype[Any]
+) -> tuple[NDArray[Any], ...]:
+    """Taps and weights of the rows and of the columns, for `resize_kernels.resize_planes`."""
+    return *_taps(shape_in[-2], shape_out[-2], dtype), *_taps(shape_in[-1], shape_out[-1], dtype)
+
+
 def resize_scratch_size(shape_in: tuple[int, ...], shape_out: tuple[int, ...]) -> int:
     """Elements that `resize_planes` needs as scratch between these shapes (..., H, W)."""
     return resize_kernels.scratch_size(shape_in, shape_out)
@@ -168,9 +175,8 @@ def resize_planes(planes: NDArray[Any], out: NDArray[Any], scratch: NDArray[Any]
     scratch : ndarray
         One-dimensional, dtype of `out`, at least `resize_scratch_size` elements.
     """
-    rows = _taps(planes.shape[1], out.shape[1], out.dtype)
-    columns = _taps(planes.shape[2], out.shape[2], out.dtype)
-    resize_kernels.resize_planes(planes, *rows, *columns, scratch, out)
+    tables = resize_tables(planes.shape, out.shape, out.dtype)
+    resize_kernels.resize_planes(planes, *tables, scratch, out)
 
 
 def resize(

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from pyflowreg.core.level_solver import LevelScratch, scratch_sizes
 from pyflowreg.core.median import median_scratch_size
 from pyflowreg.core.motion_tensor import COMPONENTS, tensor_scratch_size
-from pyflowreg.core.pyramid import Level, resize_scratch_size
+from pyflowreg.core.pyramid import Level, resize_scratch_size, resize_tables
 
 _ALIGNMENT = 64
 
@@ -46,7 +46,7 @@ class _Memory:
 
 @dataclass(frozen=True)
 class LevelArrays:
-    """Arrays of one level; all but `field` are used again by the next.
+    """Arrays of one level; all but `field` and the tables are used again by the next.
 
     Parameters
     ----------
@@ -64,6 +64,8 @@ class LevelArrays:
         For resizing to this level, tensors and medians; flat.
     solver : LevelScratch
         For the solver.
+    field_taps, frame_taps : tuple of ndarray
+        How to resize the displacement of the level before, and the frame, to this level.
     """
 
     field: NDArray[Any]
@@ -75,6 +77,8 @@ class LevelArrays:
     filtered: NDArray[Any]
     scratch: NDArray[Any]
     solver: LevelScratch
+    field_taps: tuple[NDArray[Any], ...]
+    frame_taps: tuple[NDArray[Any], ...]
 
 
 class Workspace:
@@ -128,23 +132,35 @@ class Workspace:
             } | {name: (count,) for name, count in solver.items()}
             for name, needed in shapes.items():
                 memory.reserve(name, needed, kind)
-            plans.append((shapes, kind))
+            tables = (resize_tables(previous, size, kind), resize_tables(shape, size, kind))
+            plans.append((shapes, kind, tables))
             previous = (2, *size)
         last = resize_scratch_size(previous, shape)
-        for name, needed in (("full", shape), ("whole", (2, *shape[1:])), ("last", (last,))):
+        whole = (2, height, width)
+        for name, needed in (("full", shape), ("whole", whole), ("last", (last,))):
             memory.reserve(name, needed, dtype)
+        coarsest = levels[0][1]
+        memory.reserve("initial", whole, coarsest)
         memory.allocate()
+        self.initial = memory.array("initial", whole, coarsest)
+        """The displacement to start from at full resolution, (2, H, W)."""
         self.full = memory.array("full", shape, dtype)
         """The moving frame, (C, H, W)."""
-        self.whole = memory.array("whole", (2, height, width), dtype)
-        """The displacement at full resolution, (2, H, W)."""
+        self.whole = memory.array("whole", whole, dtype)
+        """The resulting displacement, (2, H, W)."""
         self.last = memory.array("last", (last,), dtype)
         """Scratch for the last resizing of the displacement."""
         self.levels = []
-        for shapes, kind in plans:
+        for shapes, kind, (field_taps, frame_taps) in plans:
             arrays = {name: memory.array(name, needed, kind) for name, needed in shapes.items()}
             solver_arrays = {name: arrays.pop(name) for name in ("data", "system", "rim", "psi")}
             field = next(arrays.pop(name) for name in ("field0", "field1") if name in arrays)
             self.levels.append(
-                LevelArrays(field=field, solver=LevelScratch(**solver_arrays), **arrays)
+                LevelArrays(
+                    field=field,
+                    solver=LevelScratch(**solver_arrays),
+                    field_taps=field_taps,
+                    frame_taps=frame_taps,
+                    **arrays,
+                )
             )

@@ -1,5 +1,7 @@
 """The reference backend: numba kernels, one frame per thread."""
 
+# mypy: disable-error-code="no-untyped-def, no-untyped-call"
+
 from __future__ import annotations
 
 from dataclasses import dataclass
@@ -8,11 +10,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pyflowreg.core.jit import kernel
 from pyflowreg.core.level_solver import LevelSettings, packed_weights, pad_edges, solve_into
-from pyflowreg.core.median import median_5x5_into
+from pyflowreg.core.median import median_kernel
 from pyflowreg.core.motion_tensor import motion_tensor_into
 from pyflowreg.core.parameters import FlowParameters
 from pyflowreg.core.pyramid import Level, pyramid_levels, resize_planes, resize_scratch_size
+from pyflowreg.core.resize_kernels import resize_planes as resize_between
 from pyflowreg.core.threads import for_each
 from pyflowreg.core.warp_kernels import warp_cubic
 from pyflowreg.core.workspace import LevelArrays, Workspace
@@ -48,6 +52,44 @@ class _PlanLevel:
     weights: NDArray[Any]
     settings: LevelSettings
     dtype: np.dtype[Any]
+
+
+@kernel()
+def _enter_level(before, full, fixed, field_taps, frame_taps, warp, scale_x, scale_y,
+                 field, padded, target, warped, scratch):  # fmt: skip
+    """Bring displacement and frame to a level, and warp the frame."""
+    resize_between(before, *field_taps, scratch, field)
+    resize_between(full, *frame_taps, scratch, target)
+    pad_edges(field, padded)
+    if warp:
+        warp_cubic(target, field[0], field[1], scale_x, scale_y, fixed, warped)
+    else:
+        warped[:] = target
+
+
+@kernel()
+def _leave_level(increment, field, filtered, twice, plane, scratch):
+    """Add the increment to the displacement, with the medians."""
+    for c in range(2):
+        if filtered:
+            median_kernel(increment[c], scratch, plane)
+            field[c] += plane
+        else:
+            field[c] += increment[c]
+        if twice:
+            median_kernel(field[c], scratch, plane)
+            field[c] = plane
+
+
+@kernel()
+def _interleave(planes, out):
+    """Copy planes (2, H, W) to (H, W, 2)."""
+    _, height, width = planes.shape
+    for y in range(height):
+        u, v, line = planes[0, y], planes[1, y], out[y]
+        for x in range(width):
+            line[x, 0] = u[x]
+            line[x, 1] = v[x]
 
 
 def _resized(planes: NDArray[Any], height: int, width: int, dtype: np.dtype[Any]) -> NDArray[Any]:
@@ -161,43 +203,36 @@ class FlowregPlan:
     ) -> None:
         """Write the displacement of one moving frame (H, W, C) to `out` (H, W, 2)."""
         workspace.full[:] = np.moveaxis(moving, -1, 0)
-        field = workspace.whole
+        field = workspace.initial
         field[:] = 0 if uv is None else np.moveaxis(uv, -1, 0)
         warp = self.parameters.switches.warp_coarsest and uv is not None and bool(field.any())
         for entry, arrays in zip(self._levels, workspace.levels, strict=True):
-            resize_planes(field, arrays.field, arrays.scratch)
+            level = entry.level
+            _enter_level(
+                field, workspace.full, entry.fixed, arrays.field_taps, arrays.frame_taps,
+                warp, 1 / level.hx, 1 / level.hy,
+                arrays.field, arrays.padded, arrays.target, arrays.warped, arrays.scratch,
+            )  # fmt: skip
             field = arrays.field
-            resize_planes(workspace.full, arrays.target, arrays.scratch)
-            self._refine(entry, arrays, warp)
+            self._refine(entry, arrays)
             warp = True
         resize_planes(field, workspace.whole, workspace.last)
-        out[:] = np.moveaxis(workspace.whole, 0, -1)
+        _interleave(workspace.whole, out)
 
-    def _refine(self, entry: _PlanLevel, arrays: LevelArrays, warp: bool) -> None:
+    def _refine(self, entry: _PlanLevel, arrays: LevelArrays) -> None:
         """Add one level's increment to its field, in place."""
         parameters, level = self.parameters, entry.level
-        field, moving = arrays.field, arrays.target
-        if warp:
-            u, v = field
-            warp_cubic(moving, u, v, 1 / level.hx, 1 / level.hy, entry.fixed, arrays.warped)
-            moving = arrays.warped
-        for fixed, plane, tensor in zip(entry.fixed, moving, arrays.tensor, strict=True):
+        for fixed, moving, tensor in zip(entry.fixed, arrays.warped, arrays.tensor, strict=True):
             motion_tensor_into(
-                fixed, plane, level.hx, level.hy, parameters.data_term, parameters.normaliser,
+                fixed, moving, level.hx, level.hy, parameters.data_term, parameters.normaliser,
                 tensor, arrays.scratch,
             )  # fmt: skip
-        pad_edges(field, arrays.padded)
         solve_into(
             arrays.tensor, entry.weights, arrays.padded, entry.settings, arrays.solver,
             arrays.increment,
         )  # fmt: skip
         filtered = min(level.height, level.width) > MEDIAN_ABOVE
         twice = filtered and level.spacing <= parameters.switches.flow_median_spacing
-        for component, increment in zip(field, arrays.increment, strict=True):
-            if filtered:
-                median_5x5_into(increment, arrays.filtered, arrays.scratch)
-                increment = arrays.filtered
-            component += increment
-            if twice:
-                median_5x5_into(component, arrays.filtered, arrays.scratch)
-                component[:] = arrays.filtered
+        _leave_level(
+            arrays.increment, arrays.field, filtered, twice, arrays.filtered, arrays.scratch
+        )
