@@ -208,6 +208,16 @@ def _census_row(zero, scratch, images, length, dy, dx, distance, eps, total, cha
 
 
 @kernel()
+def _pad_row(row, scratch, start):
+    width = row.shape[0]
+    target = scratch[start + 1 : start + 1 + width]
+    for x in range(width):
+        target[x] = row[x]
+    scratch[start] = row[0]
+    scratch[start + width + 1] = row[width - 1]
+
+
+@kernel()
 def _census_rows(fixed, moving, y, distances, eps, scratch):
     """Row `y` of the sums and differences of the codes for all eight neighbours."""
     height, width = fixed.shape
@@ -215,10 +225,8 @@ def _census_rows(fixed, moving, y, distances, eps, scratch):
     images = 8 * 6 * length
     for k in range(3):
         row = min(max(y + k - 1, 0), height - 1)
-        for place, image in ((images, fixed), (images + 3 * length, moving)):
-            padded = scratch[place + k * length : place + (k + 1) * length]
-            padded[1:-1] = image[row]
-            padded[0], padded[-1] = padded[1], padded[-2]
+        _pad_row(fixed[row], scratch, images + k * length)
+        _pad_row(moving[row], scratch, images + (3 + k) * length)
     register, one = zeros_register(scratch), zeros_one(scratch)
     across, down, diagonal = distances
     place = y % 3 * length

@@ -139,6 +139,8 @@ def resize_planes(planes, row_taps, row_weights, taps, weights, scratch, out):
     """
     for c in range(planes.shape[0]):
         if _is_constant(planes[c]):
-            out[c] = out.dtype.type(planes[c, 0, 0])
+            for y in range(out.shape[1]):
+                for x in range(out.shape[2]):
+                    out[c, y, x] = planes[c, 0, 0]
         else:
             _resize_plane(planes, c, row_taps, row_weights, taps, weights, scratch, out)

@@ -68,72 +68,86 @@ def _row(row, first, a0, a1, a2, a3):
 
 
 @kernel()
-def _positions(displacements, scale, ramp, start, positions):
-    """Positions along one axis, in float64 whatever the type of the displacements."""
-    for x in range(displacements.shape[0]):
-        positions[x] = (start + ramp[x]) + np.float64(displacements[x]) * scale
-
-
-@kernel()
-def _cubic_taps(positions, size, stride, clamped, first, weights, change):
-    """Weights of the four taps along one axis, and what they add to the place of the first tap.
-
-    Positions outside the interior are replaced by its nearest one; `change` (8) tells of that.
-    """
-    z = zeros_eight(positions)
-    zero = zeros_eight(weights)
-    real = weights.dtype.type
-    low, high = splat(z, 1.0), splat(z, np.float64(size - 3))
-    half, one, two = splat(zero, real(0.5)), splat(zero, real(1)), splat(zero, real(2))
-    near, far = splat(zero, real(1.5)), splat(zero, real(2.5))
-    row = weights.shape[1]
-    changed = load(z, change, 0)
-    for x in range(0, positions.shape[0], 8):
-        position = load(z, positions, x)
-        inner = smaller(larger(position, low), high)
-        base = whole_part(inner)
-        store(clamped, x, inner)
-        store(first, x, load(z, first, x) + (base - low) * splat(z, np.float64(stride)))
-        changed = changed + (position - inner) * (position - inner)
-        t = convert(zero, inner - base)
-        store(weights, x, ((zero - half * t + one) * t - half) * t)
-        store(weights, x + row, (near * t - far) * t * t + one)
-        store(weights, x + 2 * row, ((two - near * t) * t + half) * t)
-        store(weights, x + 3 * row, (half * t - half) * t * t)
-    store(change, 0, changed)
+def _positions(u, v, y, start, count, scale_x, scale_y, places):
+    """Positions of the samples of a piece, in float64 whatever the type of the displacements."""
+    across, down = u[y, start : start + count], v[y, start : start + count]
+    px, py = places[:count], places[PIECE : PIECE + count]
+    for x in range(count):
+        px[x] = np.float64(start + x) + np.float64(across[x]) * scale_x
+        py[x] = np.float64(y) + np.float64(down[x]) * scale_y
 
 
 @inline_kernel()
-def _four_columns(zero, moving, plane, width, first, rows, size, x):
+def _four_weights(zero, t, weights, place):
+    """Weights of the four taps of samples in the interior; `cubic_weights` one by one."""
+    real = weights.dtype.type
+    half, one, two = splat(zero, real(0.5)), splat(zero, real(1)), splat(zero, real(2))
+    near, far = splat(zero, real(1.5)), splat(zero, real(2.5))
+    store(weights, place, ((zero - half * t + one) * t - half) * t)
+    store(weights, place + PIECE, (near * t - far) * t * t + one)
+    store(weights, place + 2 * PIECE, ((two - near * t) * t + half) * t)
+    store(weights, place + 3 * PIECE, (half * t - half) * t * t)
+
+
+@kernel()
+def _cubic_taps(places, height, width, count, weights):
+    """Weights and first taps of the samples of a piece, those outside the interior moved there.
+
+    Returns whether there are such samples.
+    """
+    z, zero = zeros_eight(places), zeros_eight(weights)
+    low, right, below = splat(z, 1.0), splat(z, width - 3.0), splat(z, height - 3.0)
+    row = splat(z, width * 1.0)
+    changed = z
+    for x in range(0, count, 8):
+        px, py = load(z, places, x), load(z, places, x + PIECE)
+        # A position that is not a number is not larger than another, either.
+        inner_x, inner_y = smaller(larger(px, low), right), smaller(larger(py, low), below)
+        base_x, base_y = whole_part(inner_x), whole_part(inner_y)
+        store(places, x + 2 * PIECE, (base_y - low) * row + (base_x - low))
+        moved_x, moved_y = px - inner_x, py - inner_y
+        store(places, x + 3 * PIECE, moved_x)
+        store(places, x + 4 * PIECE, moved_y)
+        changed = changed + moved_x * moved_x + moved_y * moved_y
+        _four_weights(zero, convert(zero, inner_x - base_x), weights, x)
+        _four_weights(zero, convert(zero, inner_y - base_y), weights, x + 4 * PIECE)
+    store(places, 5 * PIECE, changed)
+    some = False
+    for x in range(8):
+        some |= places[5 * PIECE + x] != 0
+    return some
+
+
+@inline_kernel()
+def _four_columns(zero, moving, plane, width, places, weights, x):
     """Weighted sums of four rows, at the four columns that sample `x` needs."""
-    place = plane + np.int64(element(first, x))
+    place = plane + np.int64(element(places, x + 2 * PIECE))
     return (
-        splat(zero, element(rows, x)) * load(zero, moving, place)
-        + splat(zero, element(rows, x + size)) * load(zero, moving, place + width)
-        + splat(zero, element(rows, x + 2 * size)) * load(zero, moving, place + 2 * width)
-        + splat(zero, element(rows, x + 3 * size)) * load(zero, moving, place + 3 * width)
+        splat(zero, element(weights, x + 4 * PIECE)) * load(zero, moving, place)
+        + splat(zero, element(weights, x + 5 * PIECE)) * load(zero, moving, place + width)
+        + splat(zero, element(weights, x + 6 * PIECE)) * load(zero, moving, place + 2 * width)
+        + splat(zero, element(weights, x + 7 * PIECE)) * load(zero, moving, place + 3 * width)
     )
 
 
 @kernel()
-def _cubic_sums(moving, plane, width, first, columns, rows, count, values):
+def _cubic_sums(moving, plane, width, places, weights, count):
     """Sums of the taps of the samples of a piece, in one plane of `moving`."""
     zero = zeros_four(moving)
-    size = columns.shape[1]
     for x in range(0, count, 4):
         a, b, c, d = transposed(
-            _four_columns(zero, moving, plane, width, first, rows, size, x),
-            _four_columns(zero, moving, plane, width, first, rows, size, x + 1),
-            _four_columns(zero, moving, plane, width, first, rows, size, x + 2),
-            _four_columns(zero, moving, plane, width, first, rows, size, x + 3),
+            _four_columns(zero, moving, plane, width, places, weights, x),
+            _four_columns(zero, moving, plane, width, places, weights, x + 1),
+            _four_columns(zero, moving, plane, width, places, weights, x + 2),
+            _four_columns(zero, moving, plane, width, places, weights, x + 3),
         )
         total = (
-            load(zero, columns, x) * a
-            + load(zero, columns, x + size) * b
-            + load(zero, columns, x + 2 * size) * c
-            + load(zero, columns, x + 3 * size) * d
+            load(zero, weights, x) * a
+            + load(zero, weights, x + PIECE) * b
+            + load(zero, weights, x + 2 * PIECE) * c
+            + load(zero, weights, x + 3 * PIECE) * d
         )
-        store(values, x, total)
+        store(weights, x + 8 * PIECE, total)
 
 
 @kernel()
@@ -150,45 +164,40 @@ def _cubic_at(moving, c, px, py):
 
 
 @kernel()
-def _other_samples(moving, c, positions, clamped, fill, out):
+def _other_samples(moving, c, y, start, count, places, fill, out):
     """The samples at the border or outside of one piece of a row."""
     _, height, width = moving.shape
-    for x in range(out.shape[0]):
-        px, py = positions[0, x], positions[1, x]
-        if px != clamped[0, x] or py != clamped[1, x]:
+    for x in range(count):
+        if places[x + 3 * PIECE] != 0 or places[x + 4 * PIECE] != 0:
+            px, py = places[x], places[x + PIECE]
             if px >= 0 and px <= width - 1 and py >= 0 and py <= height - 1:
-                out[x] = _cubic_at(moving, c, px, py)
+                out[c, y, start + x] = _cubic_at(moving, c, px, py)
             else:
-                out[x] = fill[x]
+                out[c, y, start + x] = fill[c, y, start + x]
 
 
 @kernel()
 def warp_cubic(moving, u, v, scale_x, scale_y, fill, out):
     """Sample planes (C, H, W) at (x + scale_x u, y + scale_y v); outside samples take `fill`."""
     channels, height, width = out.shape
-    # These few kilobytes stay in the fastest cache.
-    positions, clamped = np.ones((2, PIECE)), np.empty((2, PIECE))
-    first, values = np.empty(PIECE), np.empty(PIECE, out.dtype)
-    columns, rows = np.empty((4, PIECE), out.dtype), np.empty((4, PIECE), out.dtype)
-    ramp, still, change = np.arange(PIECE) * 1.0, np.zeros(PIECE), np.empty(8)
+    # A few kilobytes. In `places`: positions in x and y, first taps, distances to the interior in
+    # x and y. In `weights`: those of four columns, those of four rows, sums.
+    places = np.empty(5 * PIECE + 8)
+    weights = np.empty(9 * PIECE, out.dtype)
+    for k in range(2 * PIECE):
+        places[k] = 1.0
     for y in range(height):
         for x in range(0, width, PIECE):
             count = min(PIECE, width - x)
-            vectors = -(-count // 8) * 8
-            _positions(u[y, x : x + count], scale_x, ramp, x, positions[0])
-            _positions(v[y, x : x + count], scale_y, still, y, positions[1])
-            first[:] = 0
-            change[:] = 0
-            _cubic_taps(positions[0, :vectors], width, 1, clamped[0], first, columns, change)
-            _cubic_taps(positions[1, :vectors], height, width, clamped[1], first, rows, change)
+            _positions(u, v, y, x, count, scale_x, scale_y, places)
+            others = _cubic_taps(places, height, width, count, weights)
             for c in range(channels):
-                plane = c * height * width
-                _cubic_sums(moving, plane, width, first, columns, rows, count, values)
+                _cubic_sums(moving, c * height * width, width, places, weights, count)
                 target = out[c, y, x : x + count]
                 for k in range(count):
-                    target[k] = values[k]
-                if change.sum() != 0:
-                    _other_samples(moving, c, positions, clamped, fill[c, y, x : x + count], target)
+                    target[k] = weights[8 * PIECE + k]
+                if others:
+                    _other_samples(moving, c, y, x, count, places, fill, out)
 
 
 @kernel()
