@@ -269,7 +269,9 @@ class NumberedFields:
         (206, 101, [10.5, 90, 191]),
     ],
 )
-def test_what_a_batch_starts_from(monkeypatch, count, buffer_size, expected):
+@pytest.mark.parametrize("chunk", [1, 30, 1000])
+def test_what_a_batch_starts_from(monkeypatch, count, buffer_size, expected, chunk):
+    monkeypatch.setattr(correction, "chunk_length", lambda *size: chunk)
     backend = NumberedFields()
     monkeypatch.setattr(correction, "get_backend", lambda *args: backend)
     monkeypatch.setattr(correction, "reference_scale", lambda *a, **k: Scale(*np.array([[0], [1]])))

@@ -153,12 +153,16 @@ def correct_recording(
         correction = RecordingCorrection(reader, options, reference, workers)
         frames = correction.shape[0]
         outputs = _Outputs.of(options, correction)
+
+        def take(chunk: CorrectedChunk) -> None:
+            outputs.write(chunk)
+            average.add_all(chunk.frames)
+            rows.append(chunk.statistics)
+
         progress = Progress(options.input_file.name, frames)
         with outputs.group, progress, Behind() as behind:
             for chunk in correction.chunks():
-                behind.submit(outputs.write, chunk)
-                average.add_all(chunk.frames)
-                rows.append(chunk.statistics)
+                behind.submit(take, chunk)
                 progress.update(chunk.start + len(chunk.frames))
     _remove_older(options)
     if options.save_meta_info:

@@ -49,7 +49,9 @@ class RunningMean:
         self.add_all(array[np.newaxis])
 
     def add_all(self, arrays: NDArray[Any]) -> None:
-        """Take in arrays (n, ...) in their order."""
+        """Take in arrays (n, ...) in their order; none is allowed."""
+        if len(arrays) == 0:
+            return
         if self._sum is None:
             self._sum = np.zeros(arrays.shape[1:])
         flat = np.ascontiguousarray(arrays).reshape(len(arrays), -1)
