@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from numba.core.dispatcher import Dispatcher
 
-from pyflowreg import core
+import pyflowreg
 from pyflowreg.core.compilation import store as store_module
 from pyflowreg.core.compilation.cache import KernelCache
 from pyflowreg.core.compilation.sources import Sources
@@ -322,15 +322,16 @@ def test_processes_that_compile_at_once(toy, cache, tmp_path):
     assert len(list(cache.iterdir())) == KERNELS
 
 
-def modules_of_core():
-    found = pkgutil.walk_packages(core.__path__, "pyflowreg.core.")
-    return [importlib.import_module(module.name) for module in found]
+def all_modules():
+    found = pkgutil.walk_packages(pyflowreg.__path__, "pyflowreg.")
+    names = [module.name for module in found if not module.name.endswith("__main__")]
+    return [importlib.import_module(name) for name in names]
 
 
 def test_every_kernel_of_the_package_is_kept_this_way():
     kernels = {
         value
-        for module in modules_of_core()
+        for module in all_modules()
         for value in vars(module).values()
         if isinstance(value, Dispatcher) and value.targetoptions.get("inline", "never") == "never"
     }
@@ -347,7 +348,7 @@ from pyflowreg.session.precompile import SETTINGS, _run
 for number, settings in enumerate(SETTINGS[:2]):
     folder = Path(sys.argv[1]) / str(number)
     folder.mkdir()
-    _run(folder, 1 + number, settings)
+    _run(folder, 1 + number, settings, "uint16")
     {check}
 """
 

@@ -31,13 +31,14 @@ SETTINGS: tuple[dict[str, Any], ...] = (
     {"flow_options": {"constancy_assumption": "gray"}, "stage2_constancy_assumption": "gray"},
     {"flow_options": {"constancy_assumption": "cs"}, "stage2_constancy_assumption": "cs"},
 )
+USUAL, *OTHER_TYPES = "uint16", "int16", "uint8", "float32"
 
 
 def compile_kernels() -> None:
     """Compile what sessions of one and of two channels need, in every precision and numerics.
 
-    Kernels that are kept from an earlier run are not compiled again. Recordings of other numbers
-    of channels need no others.
+    Kernels that are kept from an earlier run are not compiled again. More channels need no others;
+    recordings of rare number types do, which the first run compiles.
 
     Raises
     ------
@@ -45,15 +46,22 @@ def compile_kernels() -> None:
         If there is no temporary folder with room for a few small files.
     """
     with _only_warnings("pyflowreg.session", "pyflowreg.motion_correction"):
-        for channels in (1, 2):
-            for settings in SETTINGS:
-                with tempfile.TemporaryDirectory(prefix="pyflowreg-") as folder:
-                    _run(Path(folder), channels, settings)
+        for channels, settings, dtype in _sessions():
+            with tempfile.TemporaryDirectory(prefix="pyflowreg-") as folder:
+                _run(Path(folder), channels, settings, dtype)
 
 
-def _run(root: Path, channels: int, settings: dict[str, Any]) -> None:
+def _sessions() -> Iterator[tuple[int, dict[str, Any], str]]:
+    for channels in (1, 2):
+        for settings in SETTINGS:
+            yield channels, settings, USUAL
+        for dtype in OTHER_TYPES:
+            yield channels, {}, dtype
+
+
+def _run(root: Path, channels: int, settings: dict[str, Any], dtype: str) -> None:
     """Run all stages on two recordings of noise that moves by a pixel from frame to frame."""
-    noise = np.random.default_rng(0).integers(100, 4000, (HEIGHT, WIDTH, channels), np.uint16)
+    noise = np.random.default_rng(0).integers(0, 200, (HEIGHT, WIDTH, channels)).astype(dtype)
     frames = np.stack([np.roll(noise, frame % 2, axis=1) for frame in range(FRAMES)])
     for name in RECORDINGS:
         with open_writer(root / name, shape=frames.shape, dtype=frames.dtype) as writer:
