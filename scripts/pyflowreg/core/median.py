@@ -17,7 +17,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pyflowreg.core.jit import inline_kernel, kernel
-from pyflowreg.core.vectors import lanes, larger, load, smaller, store, zeros_register
+from pyflowreg.core.vectors import (
+    exchange_network,
+    lanes,
+    larger,
+    load,
+    smaller,
+    store,
+    zeros_register,
+)
 
 RADIUS = 2
 _SIDE = 2 * RADIUS + 1
@@ -36,65 +44,24 @@ _END = _RESULT + 2
 _LANES = 16
 
 
-@inline_kernel()
-def _order(a, b):
-    return smaller(a, b), larger(a, b)
+_sort_5 = exchange_network(((0, 1), (3, 4), (2, 4), (2, 3), (1, 4), (0, 3), (0, 2), (1, 3), (1, 2)))
+# Batcher's odd-even merge of two sorted fives: places 0 2 4 with 5 7 9 (first of them 0 4 with 5 9,
+# and 2 with 7), places 1 3 with 6 8, then both results.
+_merge_5_5 = exchange_network(
+    (
+        *((0, 5), (4, 9), (4, 5), (2, 7), (2, 4), (5, 7)),
+        *((1, 6), (3, 8), (3, 6)),
+        *((1, 2), (3, 4), (5, 6), (7, 8)),
+    )
+)
+_order_pairs = exchange_network(((0, 1), (2, 3), (4, 5)))
 
 
 @inline_kernel()
-def _sort_5(a, b, c, d, e):
-    a, b = _order(a, b)
-    d, e = _order(d, e)
-    c, e = _order(c, e)
-    c, d = _order(c, d)
-    b, e = _order(b, e)
-    a, d = _order(a, d)
-    a, c = _order(a, c)
-    b, d = _order(b, d)
-    b, c = _order(b, c)
-    return a, b, c, d, e
-
-
-@inline_kernel()
-def _merge_2_2(a, b, c, d):
-    """Merge a <= b with c <= d (Batcher's odd-even merge, as all merges here)."""
-    a, c = _order(a, c)
-    b, d = _order(b, d)
-    b, c = _order(c, b)
-    return a, b, c, d
-
-
-@inline_kernel()
-def _merge_5_5(a, b, c, d, e, f, g, h, i, j):
-    """Merge a <= ... <= e with f <= ... <= j: first every other value, a c e with f h j."""
-    a, e1, j1, j2 = _merge_2_2(a, e, f, j)
-    c1, c2 = _order(c, h)
-    u, v = _order(c1, e1)
-    w, x = _order(c2, j1)
-    p, q, r, s = _merge_2_2(b, d, g, i)
-    b, c = _order(p, u)
-    d, e = _order(q, v)
-    f, g = _order(r, w)
-    h, i = _order(s, x)
-    return a, b, c, d, e, f, g, h, i, j2
-
-
-@inline_kernel()
-def _middle_5_5(a, b, c, d, e, f, g, h, i, j):
-    """Ranks 4 to 7 of ten of which a to e and f to j are sorted."""
-    _, e1, j1, _ = _merge_2_2(a, e, f, j)
-    c1, c2 = _order(c, h)
-    v = larger(c1, e1)
-    w = smaller(c2, j1)
-    _, q, r, _ = _merge_2_2(b, d, g, i)
-    fourth, fifth = _order(q, v)
-    sixth, seventh = _order(r, w)
-    return fourth, fifth, sixth, seventh
-
-
-@inline_kernel()
-def _sixth_of_11(a, b, c, d, e, f, p, q, r, s, t):
-    """Median of a <= ... <= f and p <= ... <= t: the smallest of the pairs' larger values."""
+def _sixth_of_11(six, five):
+    """Median of sorted values: the smallest of the pairs' larger values."""
+    a, b, c, d, e, f = six
+    p, q, r, s, t = five
     low = smaller(larger(e, p), larger(d, q))
     high = smaller(larger(b, s), larger(a, t))
     return smaller(smaller(f, low), smaller(larger(c, r), high))
@@ -122,25 +89,6 @@ def _pad(plane, y, start, count, scratch):
         scratch[x - start] = row[_mirrored(x, width)]
 
 
-@kernel()
-def _sort_row(scratch, target, block, count):
-    zero = zeros_register(scratch)
-    for x in range(0, count, lanes(zero)):
-        a, b, c, d, e = _sort_5(
-            load(zero, scratch, x),
-            load(zero, scratch, x + 1),
-            load(zero, scratch, x + 2),
-            load(zero, scratch, x + 3),
-            load(zero, scratch, x + 4),
-        )
-        place = target + x
-        store(scratch, place, a)
-        store(scratch, place + block, b)
-        store(scratch, place + 2 * block, c)
-        store(scratch, place + 3 * block, d)
-        store(scratch, place + 4 * block, e)
-
-
 @inline_kernel()
 def _load_5(zero, scratch, place, step):
     return (
@@ -152,24 +100,32 @@ def _load_5(zero, scratch, place, step):
     )
 
 
+@inline_kernel()
+def _store_5(scratch, place, step, a, b, c, d, e):
+    store(scratch, place, a)
+    store(scratch, place + step, b)
+    store(scratch, place + 2 * step, c)
+    store(scratch, place + 3 * step, d)
+    store(scratch, place + 4 * step, e)
+
+
+@kernel()
+def _sort_row(scratch, target, block, count):
+    zero = zeros_register(scratch)
+    for x in range(0, count, lanes(zero)):
+        a, b, c, d, e = _sort_5(_load_5(zero, scratch, x, 1))
+        _store_5(scratch, target + x, block, a, b, c, d, e)
+
+
 @kernel()
 def _merge_rows(scratch, one, other, target, block, count):
     zero = zeros_register(scratch)
     for x in range(0, count, lanes(zero)):
-        a, b, c, d, e = _load_5(zero, scratch, one + x, block)
-        f, g, h, i, j = _load_5(zero, scratch, other + x, block)
-        a, b, c, d, e, f, g, h, i, j = _merge_5_5(a, b, c, d, e, f, g, h, i, j)
-        place = target + x
-        store(scratch, place, a)
-        store(scratch, place + block, b)
-        store(scratch, place + 2 * block, c)
-        store(scratch, place + 3 * block, d)
-        store(scratch, place + 4 * block, e)
-        store(scratch, place + 5 * block, f)
-        store(scratch, place + 6 * block, g)
-        store(scratch, place + 7 * block, h)
-        store(scratch, place + 8 * block, i)
-        store(scratch, place + 9 * block, j)
+        a, b, c, d, e, f, g, h, i, j = _merge_5_5(
+            _load_5(zero, scratch, one + x, block) + _load_5(zero, scratch, other + x, block)
+        )
+        _store_5(scratch, target + x, block, a, b, c, d, e)
+        _store_5(scratch, target + x + 5 * block, block, f, g, h, i, j)
 
 
 @kernel()
@@ -178,19 +134,15 @@ def _medians(scratch, one, other, above, below, target, block, count):
     zero = zeros_register(scratch)
     for x in range(0, count, lanes(zero)):
         # Every other value of both pairs is merged, then the other half, then both results.
-        a, b, c, d, e = _load_5(zero, scratch, one + x, 2 * block)
-        f, g, h, i, j = _load_5(zero, scratch, other + x, 2 * block)
-        _, o5, o6, o7 = _middle_5_5(a, b, c, d, e, f, g, h, i, j)
-        a, b, c, d, e = _load_5(zero, scratch, one + block + x, 2 * block)
-        f, g, h, i, j = _load_5(zero, scratch, other + block + x, 2 * block)
-        e4, e5, e6, _ = _middle_5_5(a, b, c, d, e, f, g, h, i, j)
-        a, b = _order(e4, o5)
-        c, d = _order(e5, o6)
-        e, f = _order(e6, o7)
-        p, q, r, s, t = _load_5(zero, scratch, above + x, block)
-        store(scratch, target + x, _sixth_of_11(a, b, c, d, e, f, p, q, r, s, t))
-        p, q, r, s, t = _load_5(zero, scratch, below + x, block)
-        store(scratch, target + block + x, _sixth_of_11(a, b, c, d, e, f, p, q, r, s, t))
+        p, q, step = one + x, other + x, 2 * block
+        odd = _merge_5_5(_load_5(zero, scratch, p, step) + _load_5(zero, scratch, q, step))
+        p, q = p + block, q + block
+        even = _merge_5_5(_load_5(zero, scratch, p, step) + _load_5(zero, scratch, q, step))
+        common = _order_pairs((even[3], odd[4], even[4], odd[5], even[5], odd[6]))
+        row = _load_5(zero, scratch, above + x, block)
+        store(scratch, target + x, _sixth_of_11(common, row))
+        row = _load_5(zero, scratch, below + x, block)
+        store(scratch, target + block + x, _sixth_of_11(common, row))
 
 
 @kernel()

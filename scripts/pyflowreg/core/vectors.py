@@ -282,3 +282,35 @@ def transposed(typing_context, a, b, c, d):
         return context.make_tuple(builder, square, args)
 
     return square(a, b, c, d), generate
+
+
+def exchange_network(pairs: tuple[tuple[int, int], ...]) -> Any:
+    """Make a function of a tuple of vectors that puts pairs of places in order, lane by lane.
+
+    Parameters
+    ----------
+    pairs : tuple of pairs of int
+        The smaller of the two numbers goes to the first place of the tuple.
+
+    Returns
+    -------
+    intrinsic
+        Returns a tuple of as many. What is not used of them is not computed.
+    """
+
+    @intrinsic
+    def network(typing_context, vectors):
+        if not isinstance(vectors, types.UniTuple):
+            return None
+
+        def generate(context, builder, sig, args):
+            values = cgutils.unpack_tuple(builder, args[0])
+            for i, k in pairs:
+                a, b = values[i], values[k]
+                values[i] = builder.select(builder.fcmp_ordered("<", a, b), a, b)
+                values[k] = builder.select(builder.fcmp_ordered(">", a, b), a, b)
+            return context.make_tuple(builder, vectors, values)
+
+        return vectors(vectors), generate
+
+    return network
