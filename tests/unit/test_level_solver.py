@@ -106,6 +106,19 @@ def test_increments_solve_the_equations(shape, iterations, lag, a_smooth):
     np.testing.assert_allclose(rounded, expected, atol=2e-4 * np.abs(expected).max())
 
 
+def test_weights_that_are_the_same_everywhere_need_no_map():
+    J, _, field = _case((17, 12), 2, np.random.default_rng(3))
+    settings = LevelSettings(
+        a_data=np.array([0.45, 0.45]), a_smooth=1.0, alpha=(1.5, 1.5), hx=1.0, hy=1.0,
+        iterations=12, update_lag=5, first_channel_starts=False,
+    )  # fmt: skip
+    weight = np.array([0.3, 0.7])[:, None, None]
+    maps = np.broadcast_to(weight, (2, 17, 12))
+    np.testing.assert_array_equal(
+        solve_level(J, weight, field, settings), solve_level(J, maps, field, settings)
+    )
+
+
 def test_scratch_memory_leaves_no_trace():
     """Whatever was in the memory before, even no number at all."""
     rng = np.random.default_rng(1)

@@ -119,10 +119,13 @@ def _sweeps(field, data, system, weights, starts, a_data, ax, ay, cx, cy, iterat
     planes = TENSOR + 6 * channels
     height, width = field.shape[1] - 2, field.shape[2] - 2
     strips = -(-height // LANES)
+    # Weights that are the same everywhere are one record.
+    weight_step = 0 if weights.size == channels * LANES else 1
     for strip in range(strips):
         if a_smooth is None:
             laplacians(data, planes, height, width, strip, ax, ay)
-        start(data, system, weights, starts, channels, height, width, strip, ax, ay, a_smooth)
+        start(data, system, weights, weight_step, starts, channels, height, width, strip, ax, ay,
+              a_smooth)  # fmt: skip
     if a_smooth is not None:
         _old_rim(field, system, rim)
     done = 0
@@ -140,8 +143,8 @@ def _sweeps(field, data, system, weights, starts, a_data, ax, ay, cx, cy, iterat
                     _old_rim(field, system, rim)
             for front in range(strips + count - 1):
                 if update and front < strips:
-                    fold(data, system, weights, a_data, channels, height, width, front, ax, ay,
-                         a_smooth)  # fmt: skip
+                    fold(data, system, weights, weight_step, a_data, channels, height, width,
+                         front, ax, ay, a_smooth)  # fmt: skip
                 _sweep_together(system, height, width, count, ax, ay, a_smooth, front)
             update = False
             done += count
@@ -250,8 +253,16 @@ def pad_edges(planes, out):
 
 
 def packed_weights(weight: NDArray[Any]) -> NDArray[Any]:
-    """Data weights (C, H, W) in the layout of the solver."""
+    """Lay data weights out as the solver reads them.
+
+    Parameters
+    ----------
+    weight : ndarray
+        float32 or float64, shape (C, H, W), or (C, 1, 1) if they are the same everywhere.
+    """
     channels, height, width = weight.shape
+    if height == width == 1:
+        return np.repeat(weight.ravel(), LANES)
     packed = np.zeros(positions(height, width) * LANES * channels, weight.dtype)
     size = height * width
     pack(weight.ravel(), 0, width, size, channels, height, width, packed, channels, 0)
@@ -314,7 +325,7 @@ def solve_level(
     J : ndarray
         Shape (C, 6, H, W).
     weight : ndarray
-        Data weights, shape (C, H, W).
+        Data weights, shape (C, H, W) or (C, 1, 1).
     field : ndarray
         Shape (2, H + 2, W + 2), pixels.
     settings : LevelSettings

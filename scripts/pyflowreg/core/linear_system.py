@@ -74,14 +74,14 @@ def laplacians(kernel, argument_types, data, planes, height, width, strip, ax, a
     along(kernel, [whole], step)
 
 
-def _tensor_sums(kernel: Kernel, data: Records, weights: Records, place: Any, channels: Any,
-                 weigh: Any, du: Vector, dv: Vector) -> list[Vector]:  # fmt: skip
+def _tensor_sums(kernel: Kernel, data: Records, place: Any, weights: Records, weight_place: Any,
+                 channels: Any, weigh: Any, du: Vector, dv: Vector) -> list[Vector]:  # fmt: skip
     """Sum over the channels of the weighted J11, J22, J12, J13, J23."""
     sums = [kernel.variable(kernel.number(0)) for _ in range(5)]
     with kernel.loop(index(0), channels) as channel:
         first = kernel.builder.add(kernel.builder.mul(channel, index(6)), index(TENSOR))
         j = [data.load(place, kernel.builder.add(first, index(c))) for c in range(6)]
-        factor = weights.load(place, channel) * weigh(channel, j, du, dv)
+        factor = weights.load(weight_place, channel) * weigh(channel, j, du, dv)
         for total, component in zip(sums, (j[0], j[1], j[3], j[4], j[5]), strict=True):
             total.set(factor.times_plus(component, total.get()))
     return [total.get() for total in sums]
@@ -112,11 +112,13 @@ def _first_weight(kernel: Kernel, starts: Any) -> Any:
     return weigh
 
 
-def _write_fold(kernel, argument_types, data, system, weights, channel_values, channels,
-                height, width, strip, ax, ay, start):  # fmt: skip
+def _write_fold(kernel, argument_types, data, system, weights, weight_step, channel_values,
+                channels, height, width, strip, ax, ay, start):  # fmt: skip
     """Fold all that is fixed between two updates into the planes of the linear system."""
     robust = _is_given(argument_types[-1])
-    types_of = dict(zip(("data", "system", "weights", "values"), argument_types, strict=False))
+    types_of = dict(
+        zip(("data", "system", "weights", "step", "values"), argument_types, strict=False)
+    )
     planes = kernel.builder.add(kernel.builder.mul(channels, index(6)), index(TENSOR))
     before = Records(kernel, kernel.data(types_of["data"], data), planes, width)
     unknown = Records(
@@ -136,8 +138,9 @@ def _write_fold(kernel, argument_types, data, system, weights, channel_values, c
         border = borders and borders[0]
         du, dv = (zero, zero) if start else (unknown.load(place, DU), unknown.load(place, DV))
         j11, j22, j12, j13, j23 = _tensor_sums(
-            kernel, before, weight, place, channels, weigh, du, dv
-        )
+            kernel, before, place, weight, kernel.builder.mul(place, weight_step), channels,
+            weigh, du, dv,
+        )  # fmt: skip
         around = constant
         if robust:
             edges = Neighbours(one, x, x, y, y)
@@ -168,19 +171,19 @@ def _write_fold(kernel, argument_types, data, system, weights, channel_values, c
 
 
 @vector_code
-def start(kernel, argument_types, data, system, weights, starts, channels, height, width, strip,
-           ax, ay, robust):  # fmt: skip
+def start(kernel, argument_types, data, system, weights, weight_step, starts, channels,
+           height, width, strip, ax, ay, robust):  # fmt: skip
     """Set up the linear system before the first sweep."""
-    _write_fold(kernel, argument_types, data, system, weights, starts, channels, height, width,
-                strip, ax, ay, start=True)  # fmt: skip
+    _write_fold(kernel, argument_types, data, system, weights, weight_step, starts, channels,
+                height, width, strip, ax, ay, start=True)  # fmt: skip
 
 
 @vector_code
-def fold(kernel, argument_types, data, system, weights, exponents, channels, height, width, strip,
-          ax, ay, robust):  # fmt: skip
+def fold(kernel, argument_types, data, system, weights, weight_step, exponents, channels,
+          height, width, strip, ax, ay, robust):  # fmt: skip
     """Update the linear system."""
-    _write_fold(kernel, argument_types, data, system, weights, exponents, channels, height, width,
-                strip, ax, ay, start=False)  # fmt: skip
+    _write_fold(kernel, argument_types, data, system, weights, weight_step, exponents, channels,
+                height, width, strip, ax, ay, start=False)  # fmt: skip
 
 
 def _is_given(argument_type: Any) -> bool:

@@ -7,8 +7,10 @@ allocated per frame, and the levels share the same memory.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -86,7 +88,7 @@ class Workspace:
 
     Parameters
     ----------
-    levels : sequence of (Level, dtype)
+    levels : tuple of (Level, dtype)
         Levels from coarsest to finest, and the type each is computed in.
     shape : tuple of int
         Channels, height and width of the frames.
@@ -100,7 +102,7 @@ class Workspace:
 
     def __init__(
         self,
-        levels: Sequence[tuple[Level, np.dtype[Any]]],
+        levels: tuple[tuple[Level, np.dtype[Any]], ...],
         shape: tuple[int, int, int],
         dtype: np.dtype[Any],
         data_term: str,
@@ -164,3 +166,30 @@ class Workspace:
                     **arrays,
                 )
             )
+
+
+_lock = Lock()
+_idle: dict[tuple[Any, ...], list[Workspace]] = {}
+
+
+@contextmanager
+def borrowed_workspace(*layout: Any) -> Iterator[Workspace]:
+    """Lend a workspace with the arguments of `Workspace` to the calling thread.
+
+    As many come into being as threads work at the same time. They are kept for the next frames of
+    the same layout, of this plan or another, because giving fresh memory to a process takes as long
+    as some of the computing; those of another layout are let go.
+    """
+    with _lock:
+        for other in [key for key in _idle if key != layout]:
+            del _idle[other]
+        kept = _idle.setdefault(layout, [])
+        workspace = kept.pop() if kept else None
+    if workspace is None:
+        workspace = Workspace(*layout)
+    try:
+        yield workspace
+    finally:
+        with _lock:
+            if layout in _idle:
+                _idle[layout].append(workspace)

@@ -19,7 +19,7 @@ from pyflowreg.core.pyramid import Level, pyramid_levels, resize_planes, resize_
 from pyflowreg.core.resize_kernels import resize_planes as resize_between
 from pyflowreg.core.threads import for_each
 from pyflowreg.core.warp_kernels import warp_cubic
-from pyflowreg.core.workspace import LevelArrays, Workspace
+from pyflowreg.core.workspace import LevelArrays, Workspace, borrowed_workspace
 
 MEDIAN_ABOVE = 5
 """Increments are median filtered on levels whose sides are both longer than this (pixels)."""
@@ -124,7 +124,13 @@ class FlowregPlan:
                 swapped_spacing=parameters.switches.swapped_spacing,
             )
         ]
-        self._idle: list[Workspace] = []
+        self._layout = (
+            tuple((entry.level, entry.dtype) for entry in self._levels),
+            (self._channels, self.height, self.width),
+            parameters.dtype,
+            parameters.data_term,
+            parameters.a_smooth != 1,
+        )
 
     def _plan_level(self, planes: NDArray[Any], level: Level) -> _PlanLevel:
         parameters = self.parameters
@@ -132,9 +138,7 @@ class FlowregPlan:
         dtype = parameters.dtype if level.spacing <= SINGLE_BELOW else np.dtype(np.float64)
         size = (level.height, level.width)
         weight = parameters.weight_planes(self.height, self.width, channels)
-        if weight.shape[1:] == (1, 1):
-            weight = np.broadcast_to(weight, (channels, *size)).astype(dtype)
-        else:
+        if weight.shape[1:] != (1, 1):
             # The cubic kernel overshoots at a sharp edge, and a negative weight has no minimum.
             weight = np.maximum(_resized(weight, *size, dtype), 0)
         alpha_x, alpha_y = (alpha * level.alpha_scale for alpha in parameters.alpha)
@@ -150,16 +154,7 @@ class FlowregPlan:
             smoothness_epsilon=parameters.switches.smoothness_epsilon,
         )
         fixed = _resized(planes, *size, dtype)
-        return _PlanLevel(level, fixed, packed_weights(weight), settings, dtype)
-
-    def _workspace(self) -> Workspace:
-        return Workspace(
-            [(entry.level, entry.dtype) for entry in self._levels],
-            (self._channels, self.height, self.width),
-            self.parameters.dtype,
-            self.parameters.data_term,
-            self.parameters.a_smooth != 1,
-        )
+        return _PlanLevel(level, fixed, packed_weights(weight.astype(dtype)), settings, dtype)
 
     def displacements(
         self, moving: NDArray[Any], uv: NDArray[Any] | None = None, threads: int = 1
@@ -183,13 +178,8 @@ class FlowregPlan:
         out = np.empty((len(moving), self.height, self.width, 2), self.parameters.dtype)
 
         def one(index: int) -> None:
-            # Taking and giving back are atomic: as many workspaces as threads come into being.
-            try:
-                workspace = self._idle.pop()
-            except IndexError:
-                workspace = self._workspace()
-            self._displacement(moving[index], uv, workspace, out[index])
-            self._idle.append(workspace)
+            with borrowed_workspace(*self._layout) as workspace:
+                self._displacement(moving[index], uv, workspace, out[index])
 
         for_each(one, len(moving), threads)
         return out
