@@ -82,9 +82,9 @@ def _pad(plane, y, start, count, scratch):
     first, last = max(start, 0), min(start + count, width)
     for x in range(start, first):
         scratch[x - start] = row[_mirrored(x, width)]
-    inner = scratch[first - start : last - start]
+    inner, source = scratch[first - start : last - start], row[first:last]
     for x in range(last - first):
-        inner[x] = row[first + x]
+        inner[x] = source[x]
     for x in range(last, start + count):
         scratch[x - start] = row[_mirrored(x, width)]
 
@@ -172,9 +172,9 @@ def median_kernel(plane, scratch, out):
             _merge_rows(scratch, third, fourth, new, block, count)
             _medians(scratch, old, new, above, below, result, block, count)
             for k in range(min(2, height - y)):
-                line = out[y + k]
+                line, source = out[y + k, start : start + count], scratch[result + k * block :]
                 for x in range(count):
-                    line[start + x] = scratch[result + k * block + x]
+                    line[x] = source[x]
 
 
 def median_scratch_size(shape: tuple[int, ...]) -> int:

@@ -126,8 +126,9 @@ def _resize_plane(planes, c, row_taps, row_weights, taps, weights, scratch, out)
             t, u, v, w = _weighted_columns(eight, scratch, columns, taps, weights, x + 4, width - 1)
             store_transposed(scratch, x, length_out, p, q, r, s, t, u, v, w)
         for k in range(min(GROUP, height - y)):
+            line, source = out[c, y + k], scratch[k * length_out :]
             for x in range(width):
-                out[c, y + k, x] = scratch[k * length_out + x]
+                line[x] = source[x]
 
 
 @kernel()

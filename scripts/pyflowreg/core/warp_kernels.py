@@ -186,6 +186,7 @@ def warp_cubic(moving, u, v, scale_x, scale_y, fill, out):
     weights = np.empty(9 * PIECE, out.dtype)
     for k in range(2 * PIECE):
         places[k] = 1.0
+    sums = weights[8 * PIECE :]
     for y in range(height):
         for x in range(0, width, PIECE):
             count = min(PIECE, width - x)
@@ -195,7 +196,7 @@ def warp_cubic(moving, u, v, scale_x, scale_y, fill, out):
                 _cubic_sums(moving, c * height * width, width, places, weights, count)
                 target = out[c, y, x : x + count]
                 for k in range(count):
-                    target[k] = weights[8 * PIECE + k]
+                    target[k] = sums[k]
                 if others:
                     _other_samples(moving, c, y, x, count, places, fill, out)
 
