@@ -73,20 +73,25 @@ def smooth_plane(plane, factor, offset, clip, along_y, along_x, out):
 
 
 @kernel()
-def smooth_in_time(frames, frame, channel, along_t, out):
-    """Filter one flat plane of frames (T, C, N) in time; first and last frame are replicated."""
-    count, _, size = frames.shape
+def smooth_in_time(frames, first, channel, along_t, out, begin, end):
+    """Filter pixels `begin` to `end` of flat planes (T, C, N) in time.
+
+    `out` (n, C, N) takes the frames from `first` on; the first and last frame are replicated.
+    """
+    count = len(frames)
     radius = len(along_t) // 2
     total = np.empty(BLOCK)
-    for start in range(0, size, BLOCK):
-        stop = min(start + BLOCK, size)
+    for start in range(begin, end, BLOCK):
+        stop = min(start + BLOCK, end)
         part = total[: stop - start]
-        _weigh(frames[frame, channel, start:stop], along_t[radius], part)
-        for k in range(radius, 0, -1):
-            before, after = max(frame - k, 0), min(frame + k, count - 1)
-            first = frames[before, channel, start:stop]
-            _weigh_pair(first, frames[after, channel, start:stop], along_t[radius - k], part)
-        out[start:stop] = part
+        for position in range(len(out)):
+            frame = first + position
+            _weigh(frames[frame, channel, start:stop], along_t[radius], part)
+            for k in range(radius, 0, -1):
+                before = frames[max(frame - k, 0), channel, start:stop]
+                after = frames[min(frame + k, count - 1), channel, start:stop]
+                _weigh_pair(before, after, along_t[radius - k], part)
+            out[position, channel, start:stop] = part
 
 
 @kernel()

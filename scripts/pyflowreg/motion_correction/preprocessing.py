@@ -24,6 +24,9 @@ ROBUST_PERCENT = (0.1, 99.9)
 """Percentiles of the reference that become 0 and 1 in the standard profile: a few hot pixels do
 not change the scale of a recording."""
 
+PART = 2**14
+"""Pixels of a plane that one thread filters in time."""
+
 ROUNDING = 4 * float(np.finfo(np.float32).eps)
 """Intensities that differ by less, relative to their size, count as equal."""
 
@@ -102,13 +105,16 @@ def _scaled_and_smoothed(
     if not any(in_time):
         return np.moveaxis(smooth, 1, -1)
     out = np.empty((len(wanted), channels, height, width), dtype)
-    flat = smooth.reshape(count, channels, -1)
+    flat, target = (array.reshape(len(array), channels, -1) for array in (smooth, out))
+    pixels = flat.shape[2]
 
-    def filtered(position: int) -> None:
+    def filtered(part: int) -> None:
+        # All frames of a few rows, because every frame is needed for several.
+        begin, end = part * PART, min((part + 1) * PART, pixels)
         for c, (_, _, along_t) in enumerate(kernels):
-            smooth_in_time(flat, wanted[position], c, along_t, out[position, c].reshape(-1))
+            smooth_in_time(flat, wanted.start, c, along_t, target, begin, end)
 
-    for_each(filtered, len(wanted), threads)
+    for_each(filtered, -(-pixels // PART), threads)
     return np.moveaxis(out, 1, -1)
 
 
