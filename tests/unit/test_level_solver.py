@@ -6,8 +6,8 @@ import pytest
 from pyflowreg.core import level_solver
 from pyflowreg.core.level_solver import LevelSettings, solve_level
 from pyflowreg.core.linear_system import EPSILON, OMEGA
-from pyflowreg.core.simd import LANES
-from pyflowreg.core.strips import pack, positions, unpack
+from pyflowreg.core.simd import lane_count
+from pyflowreg.core.strips import level_size, pack, unpack
 
 SHAPES = [(8, 8), (9, 17), (13, 8), (8, 40), (41, 9), (16, 16), (25, 30)]
 
@@ -128,7 +128,7 @@ def test_scratch_memory_leaves_no_trace():
         a_data=np.array([0.45, 0.45]), a_smooth=0.5, alpha=(1.5, 1.5), hx=1.0, hy=1.0,
         iterations=12, update_lag=5, first_channel_starts=False,
     )  # fmt: skip
-    sizes = level_solver.scratch_sizes(2, *shape, True)
+    sizes = level_solver.scratch_sizes(2, *shape, True, J.dtype)
     results = []
     for garbage in (0.0, np.nan, 1e300):
         scratch = level_solver.LevelScratch(
@@ -147,7 +147,7 @@ def test_scratch_memory_leaves_no_trace():
 @pytest.mark.parametrize("shape", [*SHAPES, (3, 5), (40, 41)])
 def test_planes_survive_packing(shape, dtype):
     planes = np.random.default_rng(2).normal(size=(3, *shape)).astype(dtype)
-    records = np.full(positions(*shape) * LANES * 5, np.nan, dtype)
+    records = np.full(level_size(*shape, lane_count(planes.dtype)) * 5, np.nan, dtype)
     size, width = planes[0].size, shape[1]
     pack(planes.ravel(), 0, width, size, 3, *shape, records, 5, 1)
     back = np.full_like(planes, np.nan)

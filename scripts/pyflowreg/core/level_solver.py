@@ -33,8 +33,16 @@ from pyflowreg.core.linear_system import (
     sweep,
 )
 from pyflowreg.core.power import raise_to
-from pyflowreg.core.simd import LANES
-from pyflowreg.core.strips import element, pack, pack_rim, positions, unpack
+from pyflowreg.core.simd import lane_count
+from pyflowreg.core.strips import (
+    element,
+    lanes_of,
+    level_size,
+    pack,
+    pack_rim,
+    strip_count,
+    unpack,
+)
 
 _QUADRATIC_PLANES, _ROBUST_PLANES = SYSTEM_PLANES[False], SYSTEM_PLANES[True]
 
@@ -49,7 +57,7 @@ def _old_rim(field, system, rim):
             step = 1 if y in (0, height - 1) else width - 1
             for x in range(0, width, step):
                 row, column = min(max(y - 1, 0), height - 3), min(max(x - 1, 0), width - 3)
-                place = element(row, column, width - 2, _ROBUST_PLANES, DU + c)
+                place = element(row, column, width - 2, lanes_of(system), _ROBUST_PLANES, DU + c)
                 rim[c, y, x] = field[c, y, x] + system[place]
 
 
@@ -106,7 +114,7 @@ def _update_smoothness(field, data, system, planes, rim, psi, cx, cy, exponent, 
 @kernel()
 def _sweep_together(system, height, width, count, ax, ay, robust, front):
     """Bring several sweeps forward by a strip; each is one strip behind the one before."""
-    strips = -(-height // LANES)
+    strips = strip_count(height, lanes_of(system))
     newest = max(0, front - strips + 1)
     oldest = min(count, front + 1)
     sweep(system, height, width, front - newest, oldest - newest, ax, ay, robust)
@@ -118,9 +126,9 @@ def _sweeps(field, data, system, weights, starts, a_data, ax, ay, cx, cy, iterat
     channels = a_data.size
     planes = TENSOR + 6 * channels
     height, width = field.shape[1] - 2, field.shape[2] - 2
-    strips = -(-height // LANES)
+    strips = strip_count(height, lanes_of(system))
     # Weights that are the same everywhere are one record.
-    weight_step = 0 if weights.size == channels * LANES else 1
+    weight_step = 0 if weights.size == channels * lanes_of(weights) else 1
     for strip in range(strips):
         if a_smooth is None:
             laplacians(data, planes, height, width, strip, ax, ay)
@@ -220,7 +228,9 @@ class LevelScratch:
     psi: NDArray[Any]
 
 
-def scratch_sizes(channels: int, height: int, width: int, robust: bool) -> dict[str, int]:
+def scratch_sizes(
+    channels: int, height: int, width: int, robust: bool, dtype: np.dtype[Any]
+) -> dict[str, int]:
     """Numbers in each array of `LevelScratch`.
 
     Parameters
@@ -229,14 +239,17 @@ def scratch_sizes(channels: int, height: int, width: int, robust: bool) -> dict[
         Size of the level.
     robust : bool
         Whether `a_smooth` is below 1.
+    dtype : dtype
+        Type of the computation.
     """
-    vectors = positions(height, width) * LANES
+    lanes = lane_count(dtype)
+    plane = level_size(height, width, lanes)
     ring = (height + 2) * (width + 2) if robust else 0
     return {
-        "data": vectors * (TENSOR + 6 * channels),
-        "system": vectors * SYSTEM_PLANES[robust],
+        "data": plane * (TENSOR + 6 * channels),
+        "system": plane * SYSTEM_PLANES[robust],
         "rim": 2 * ring,
-        "psi": -(-ring // LANES) * LANES,
+        "psi": -(-ring // lanes) * lanes,
     }
 
 
@@ -262,8 +275,8 @@ def packed_weights(weight: NDArray[Any]) -> NDArray[Any]:
     """
     channels, height, width = weight.shape
     if height == width == 1:
-        return np.repeat(weight.ravel(), LANES)
-    packed = np.zeros(positions(height, width) * LANES * channels, weight.dtype)
+        return np.repeat(weight.ravel(), lane_count(weight.dtype))
+    packed = np.zeros(level_size(height, width, lane_count(weight.dtype)) * channels, weight.dtype)
     size = height * width
     pack(weight.ravel(), 0, width, size, channels, height, width, packed, channels, 0)
     return packed
@@ -337,7 +350,7 @@ def solve_level(
         Increments du, dv in pixels, shape (2, H, W), dtype of `J`.
     """
     channels, _, height, width = J.shape
-    sizes = scratch_sizes(channels, height, width, settings.a_smooth != 1)
+    sizes = scratch_sizes(channels, height, width, settings.a_smooth != 1, J.dtype)
     scratch = LevelScratch(**{name: np.empty(size, J.dtype) for name, size in sizes.items()})
     out = np.empty((2, height, width), J.dtype)
     packed = packed_weights(np.ascontiguousarray(weight, J.dtype))

@@ -14,7 +14,7 @@ from typing import Any
 from llvmlite import ir
 
 from pyflowreg.core.jit import kernel
-from pyflowreg.core.simd import LANES, Kernel, Vector, bit_pattern, vector_code
+from pyflowreg.core.simd import VECTOR_BYTES, Kernel, Vector, bit_pattern, vector_code
 
 _LN2 = math.log(2)
 _LN2_HIGH = 0.693145751953125  # few digits: its product with a small integer is exact
@@ -49,11 +49,11 @@ def power(kernel: Kernel, x: Vector, exponent: Vector) -> Vector:
     """
     builder = kernel.builder
     mantissa_bits = 23 if kernel.real == ir.FloatType() else 52
-    integer = ir.VectorType(ir.IntType(32 if mantissa_bits == 23 else 64), LANES)
+    integer = ir.VectorType(ir.IntType(32 if mantissa_bits == 23 else 64), kernel.lanes)
     log_terms, exp_terms = _TERMS[mantissa_bits]
 
     def whole(number: int) -> Any:
-        return ir.Constant(integer, [number] * LANES)
+        return ir.Constant(integer, [number] * kernel.lanes)
 
     def real(bits: Any) -> Vector:
         return Vector(builder, builder.bitcast(bits, kernel.type))
@@ -88,6 +88,6 @@ def _raise_vector(kernel, argument_types, values, position, exponent):
 
 @kernel()
 def raise_to(values, exponent):
-    """Replace positive numbers by their powers; their count must be a multiple of `LANES`."""
-    for position in range(0, values.size, LANES):
+    """Replace positive numbers by their powers; their count must be a multiple of `lane_count`."""
+    for position in range(0, values.size, VECTOR_BYTES // values.itemsize):
         _raise_vector(values, position, exponent)

@@ -1,7 +1,7 @@
 """Explicit vectors for compiled kernels.
 
 The compiler vectorises plain loops only when nothing depends on the step before; the solver's
-sweeps do. Here a kernel is written on vectors of `LANES` numbers; the compiler breaks them down to
+sweeps do. Here a kernel is written on vectors of 64 bytes; the compiler breaks them down to
 whatever the machine has. Nothing is reassociated or contracted: every machine gives the same bits.
 """
 
@@ -19,12 +19,16 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-LANES = 8
-"""Numbers in a vector. It has no influence on results."""
+VECTOR_BYTES = 64
+"""Size of a vector: 16 numbers in single precision, 8 in double. It has no influence on results."""
 
 INDEX = ir.IntType(64)
 _LANE = ir.IntType(32)
-LANE_NUMBERS = ir.Constant(ir.VectorType(_LANE, LANES), list(range(LANES)))
+
+
+def lane_count(dtype: np.dtype[Any]) -> int:
+    """Numbers in a vector."""
+    return VECTOR_BYTES // dtype.itemsize
 
 
 def index(value: int) -> ir.Constant:
@@ -34,7 +38,7 @@ def index(value: int) -> ir.Constant:
 
 @dataclass(frozen=True)
 class Vector:
-    """`LANES` floating-point numbers in a kernel that is being written.
+    """Floating-point numbers in a kernel that is being written.
 
     Parameters
     ----------
@@ -46,6 +50,12 @@ class Vector:
 
     builder: Any
     value: Any
+
+    @property
+    def lanes(self) -> int:
+        """How many numbers there are."""
+        count: int = self.value.type.count
+        return count
 
     def __add__(self, other: Vector) -> Vector:
         return Vector(self.builder, self.builder.fadd(self.value, other.value))
@@ -63,7 +73,7 @@ class Vector:
         """Compute self * factor + term, rounded once wherever the machine can."""
         operands = [self.value, factor.value, term.value]
         kind = self.value.type
-        name = f"llvm.fmuladd.v{LANES}f{64 if kind.element == ir.DoubleType() else 32}"
+        name = f"llvm.fmuladd.v{self.lanes}f{64 if kind.element == ir.DoubleType() else 32}"
         function = cgutils.get_or_insert_function(
             self.builder.module, ir.FunctionType(kind, [kind] * 3), name
         )
@@ -78,34 +88,35 @@ class Vector:
         return self.where(self.builder.fcmp_ordered(">", self.value, other.value), other)
 
     def shuffled(self, other: Vector, lanes: Sequence[int]) -> Vector:
-        """Lanes of this vector (0 to LANES - 1) and the other (from LANES on), as listed."""
-        order = ir.Constant(ir.VectorType(_LANE, LANES), list(lanes))
+        """Lanes of this vector (0 to lanes - 1) and of the other (from there on), as listed."""
+        order = ir.Constant(ir.VectorType(_LANE, self.lanes), list(lanes))
         return Vector(self.builder, self.builder.shuffle_vector(self.value, other.value, order))
 
     def constant(self, number: float) -> Vector:
         """The same number in all lanes."""
-        return Vector(self.builder, ir.Constant(self.value.type, [number] * LANES))
+        return Vector(self.builder, ir.Constant(self.value.type, [number] * self.lanes))
 
 
 def one_down(first: Vector, rest: Vector) -> Vector:
     """The last lane of `first`, then all but the last of `rest`."""
-    return first.shuffled(rest, [LANES - 1 + lane for lane in range(LANES)])
+    return first.shuffled(rest, [first.lanes - 1 + lane for lane in range(first.lanes)])
 
 
 def one_up(rest: Vector, last: Vector) -> Vector:
     """All but the first lane of `rest`, then the first of `last`."""
-    return rest.shuffled(last, [1 + lane for lane in range(LANES)])
+    return rest.shuffled(last, [1 + lane for lane in range(rest.lanes)])
 
 
 def transposed(rows: list[Vector]) -> list[Vector]:
     """Exchange lanes and vectors of a square of numbers."""
-    half = LANES // 2
-    low = [lane // 2 + lane % 2 * LANES for lane in range(LANES)]
+    lanes = rows[0].lanes
+    half = lanes // 2
+    low = [lane // 2 + lane % 2 * lanes for lane in range(lanes)]
     high = [half + lane for lane in low]
-    # A perfect shuffle of the vectors' lanes, as often as LANES is a power of two.
-    for _ in range(LANES.bit_length() - 1):
+    # A perfect shuffle of the vectors' lanes, as often as their number is a power of two.
+    for _ in range(lanes.bit_length() - 1):
         pairs = [(rows[k], rows[k + half]) for k in range(half)]
-        rows = [a.shuffled(b, lanes) for a, b in pairs for lanes in (low, high)]
+        rows = [a.shuffled(b, order) for a, b in pairs for order in (low, high)]
     return rows
 
 
@@ -124,14 +135,16 @@ class Kernel:
         self.context = context
         self.builder = builder
         self.real = context.get_value_type(real)
-        self.type = ir.VectorType(self.real, LANES)
         self._alignment = real.bitwidth // 8
+        self.lanes = VECTOR_BYTES // self._alignment
+        self.type = ir.VectorType(self.real, self.lanes)
+        self.lane_numbers = ir.Constant(ir.VectorType(_LANE, self.lanes), list(range(self.lanes)))
 
     def splat(self, value: Any) -> Any:
         """The same scalar in all lanes, as a plain vector value."""
-        vector = ir.Constant(ir.VectorType(value.type, LANES), ir.Undefined)
+        vector = ir.Constant(ir.VectorType(value.type, self.lanes), ir.Undefined)
         first = self.builder.insert_element(vector, value, ir.Constant(_LANE, 0))
-        order = ir.Constant(ir.VectorType(_LANE, LANES), [0] * LANES)
+        order = ir.Constant(ir.VectorType(_LANE, self.lanes), [0] * self.lanes)
         return self.builder.shuffle_vector(first, vector, order)
 
     def all(self, value: Any) -> Vector:
@@ -140,16 +153,16 @@ class Kernel:
 
     def number(self, value: float) -> Vector:
         """The same number, known now, in all lanes."""
-        return Vector(self.builder, ir.Constant(self.type, [value] * LANES))
+        return Vector(self.builder, ir.Constant(self.type, [value] * self.lanes))
 
     def load(self, pointer: Any) -> Vector:
-        """Read LANES numbers."""
+        """Read a vector."""
         value = self.builder.load(self.builder.bitcast(pointer, self.type.as_pointer()))
         value.align = self._alignment
         return Vector(self.builder, value)
 
     def store(self, vector: Vector, pointer: Any) -> None:
-        """Write LANES numbers."""
+        """Write a vector."""
         written = self.builder.store(
             vector.value, self.builder.bitcast(pointer, self.type.as_pointer())
         )

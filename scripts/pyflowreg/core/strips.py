@@ -1,10 +1,11 @@
 """The memory layout of a level while it is solved.
 
 A lexicographic sweep needs the new left and upper and the old right and lower neighbour, so the
-points of one anti-diagonal are independent. A level is therefore cut into strips of `LANES` rows,
-and lane r of a strip is shifted to the right by r: the vector at position p holds the points
-(r, p - r), all on one anti-diagonal. Its left neighbours are the vector at p - 1 and its upper ones
-the same, one lane further; so a sweep runs along a strip with everything new still in registers.
+points of one anti-diagonal are independent. A level is therefore cut into strips of as many rows as
+a vector has lanes, and lane r of a strip is shifted to the right by r: the vector at position p
+holds the points (r, p - r), all on one anti-diagonal. Its left neighbours are the vector at p - 1
+and its upper ones the same, one lane further; so a sweep runs along a strip with everything new
+still in registers.
 
 All planes of one position lie next to each other (a record), which makes one stream of memory out
 of many. In front of the first strip and after the last lies an unused one.
@@ -20,8 +21,7 @@ from typing import Any, NamedTuple
 
 from pyflowreg.core.jit import inline_kernel, kernel
 from pyflowreg.core.simd import (
-    LANE_NUMBERS,
-    LANES,
+    VECTOR_BYTES,
     Kernel,
     Vector,
     index,
@@ -32,28 +32,35 @@ from pyflowreg.core.simd import (
 )
 
 
-def strip_count(height: int) -> int:
+@inline_kernel()
+def lanes_of(array):
+    """Rows of a strip of the level that an array belongs to."""
+    return VECTOR_BYTES // array.itemsize
+
+
+@inline_kernel()
+def strip_count(height, lanes):
     """Number of strips of a level."""
-    return -(-height // LANES)
+    return -(-height // lanes)
 
 
-def positions(height: int, width: int) -> int:
-    """Number of positions of a level, with what is read beyond its ends."""
-    return (strip_count(height) + 2) * (width + LANES) + 4 * LANES
+def level_size(height: int, width: int, lanes: int) -> int:
+    """Numbers in one plane of a level, with what is read beyond its ends."""
+    return ((-(-height // lanes) + 2) * (width + lanes) + 4 * lanes) * lanes
 
 
 @inline_kernel()
-def first_position(strip, width):
+def first_position(strip, width, lanes):
     """Position of column 0 in lane 0 of a strip."""
-    return 2 * LANES + (strip + 1) * (width + LANES)
+    return 2 * lanes + (strip + 1) * (width + lanes)
 
 
 @inline_kernel()
-def element(y, x, width, per_record, number):
+def element(y, x, width, lanes, per_record, number):
     """Where a point of a plane lies; up to one pixel outside the frame."""
-    strip = (y + LANES) // LANES - 1  # rounds down from -1, too
-    lane = y - strip * LANES
-    return ((first_position(strip, width) + x + lane) * per_record + number) * LANES + lane
+    strip = (y + lanes) // lanes - 1  # rounds down from -1, too
+    lane = y - strip * lanes
+    return ((first_position(strip, width, lanes) + x + lane) * per_record + number) * lanes + lane
 
 
 class Neighbours(NamedTuple):
@@ -110,7 +117,7 @@ class Records:
     def _address(self, position: Any, plane: Any) -> Any:
         builder = self.kernel.builder
         vector = builder.add(builder.mul(position, self.planes), plane)
-        return self.kernel.offset(self.data, builder.mul(vector, index(LANES)))
+        return self.kernel.offset(self.data, builder.mul(vector, index(self.kernel.lanes)))
 
     def load(self, position: Any, plane: Any, shift: int = 0) -> Vector:
         """Read a plane `shift` positions further on; `plane` is a number or a value."""
@@ -128,23 +135,23 @@ class Records:
     @property
     def pitch(self) -> Any:
         """Positions from one strip to the next."""
-        return self.kernel.builder.add(self.width, index(LANES))
+        return self.kernel.builder.add(self.width, index(self.kernel.lanes))
 
     def first(self, strip: Any) -> Any:
         """Position of column 0 in lane 0; see `first_position`."""
         builder = self.kernel.builder
         passed = builder.mul(builder.add(strip, index(1)), self.pitch)
-        return builder.add(passed, index(2 * LANES))
+        return builder.add(passed, index(2 * self.kernel.lanes))
 
     def above(self, position: Any, plane: int) -> Vector:
         """The vector of the strip above whose last lane lies above lane 0."""
         place = self.kernel.builder.sub(position, self.pitch)
-        return self.load(place, plane, LANES - 1)
+        return self.load(place, plane, self.kernel.lanes - 1)
 
     def below(self, position: Any, plane: int) -> Vector:
         """The vector of the strip below whose first lane lies below the last lane."""
         place = self.kernel.builder.add(position, self.pitch)
-        return self.load(place, plane, 1 - LANES)
+        return self.load(place, plane, 1 - self.kernel.lanes)
 
     def neighbours(self, position: Any, plane: int, left: Vector | None = None) -> Neighbours:
         """Points and what lies around them; `left` if the vector before is known already."""
@@ -175,23 +182,25 @@ class Strip:
     def __init__(self, records: Records, height: Any, number: Any) -> None:
         self._kernel = records.kernel
         self._width = records.width
-        builder = self._kernel.builder
+        builder, lanes = self._kernel.builder, self._kernel.lanes
         self.first = records.first(number)
-        self.length = builder.add(records.width, index(LANES - 1))
-        self._rows = builder.sub(height, builder.mul(number, index(LANES)))
+        self.length = builder.add(records.width, index(lanes - 1))
+        self._rows = builder.sub(height, builder.mul(number, index(lanes)))
         self.is_first = builder.icmp_signed("==", number, index(0))
-        self.is_last = builder.icmp_signed("<=", self._rows, index(LANES))
+        self.is_last = builder.icmp_signed("<=", self._rows, index(lanes))
         top = builder.select(self.is_first, index(0), index(-1))
         # Made here, because they do not change along the strip.
-        self._up = self._kernel.lanes_equal(LANE_NUMBERS, top)
-        self._down = self._kernel.lanes_equal(LANE_NUMBERS, builder.sub(self._rows, index(1)))
+        self._up = self._kernel.lanes_equal(self._kernel.lane_numbers, top)
+        self._down = self._kernel.lanes_equal(
+            self._kernel.lane_numbers, builder.sub(self._rows, index(1))
+        )
         rows = self._kernel.lane_splat(self._rows)
-        self._within = builder.icmp_signed("<", LANE_NUMBERS, rows)
+        self._within = builder.icmp_signed("<", self._kernel.lane_numbers, rows)
 
     def border(self, position: Any) -> Border:
         """Masks at a position, counted from the beginning of the strip."""
         kernel, builder = self._kernel, self._kernel.builder
-        columns = builder.sub(kernel.lane_splat(position), LANE_NUMBERS)
+        columns = builder.sub(kernel.lane_splat(position), kernel.lane_numbers)
         width = kernel.lane_splat(self._width)
         # Unsigned: a column left of the frame is a very large number.
         inside = builder.and_(self._within, builder.icmp_unsigned("<", columns, width))
@@ -226,8 +235,8 @@ def along(
     for strip in strips:
         is_rim = builder.or_(strip.is_first, strip.is_last)
         rim = builder.select(is_rim, length, rim)
-    begin = kernel.larger(rim, kernel.smaller(index(LANES), length))
-    end = kernel.larger(begin, builder.sub(length, index(LANES)))
+    begin = kernel.larger(rim, kernel.smaller(index(kernel.lanes), length))
+    end = kernel.larger(begin, builder.sub(length, index(kernel.lanes)))
     with kernel.loop(index(0), begin) as position:
         step(position, [strip.border(position) for strip in strips])
     with kernel.loop(begin, end) as position:
@@ -244,7 +253,7 @@ def _pack_square(kernel, argument_types, plane, records, planes, number, positio
     # One row down and one column to the left.
     step = kernel.builder.sub(stride, index(1))
     lines = []
-    for _ in range(LANES):
+    for _ in range(kernel.lanes):
         lines.append(kernel.load(rows))
         rows = kernel.offset(rows, step)
     for shift, vector in enumerate(transposed(lines)):
@@ -258,18 +267,18 @@ def _unpack_square(kernel, argument_types, plane, records, planes, number, posit
     rows = kernel.offset(kernel.data(argument_types[0], plane), source)
     origin = Records(kernel, kernel.data(argument_types[1], records), planes, index(0))
     step = kernel.builder.sub(stride, index(1))
-    vectors = [origin.load(position, number, shift) for shift in range(LANES)]
+    vectors = [origin.load(position, number, shift) for shift in range(kernel.lanes)]
     for line in transposed(vectors):
         kernel.store(line, rows)
         rows = kernel.offset(rows, step)
 
 
 @inline_kernel()
-def _squares_end(strip, height, width):
+def _squares_end(strip, height, width, lanes):
     """Position up to which a strip is made of whole squares."""
-    if (strip + 1) * LANES > height:
-        return LANES - 1
-    return LANES - 1 + max(width - LANES + 1, 0) // LANES * LANES
+    if (strip + 1) * lanes > height:
+        return lanes - 1
+    return lanes - 1 + max(width - lanes + 1, 0) // lanes * lanes
 
 
 @kernel()
@@ -278,24 +287,25 @@ def pack(planes, origin, stride, size, count, height, width, records, per_record
 
     planes : flat; row y of plane k begins at `origin + k size + y stride`.
     """
+    lanes = lanes_of(records)
     zero = records.dtype.type(0)
-    for strip in range(-(-height // LANES)):
-        first = first_position(strip, width)
-        end = _squares_end(strip, height, width)
-        top = origin + strip * LANES * stride
-        for p in range(LANES - 1, end, LANES):
+    for strip in range(strip_count(height, lanes)):
+        first = first_position(strip, width, lanes)
+        end = _squares_end(strip, height, width, lanes)
+        top = origin + strip * lanes * stride
+        for p in range(lanes - 1, end, lanes):
             # All planes of a record at once: it is written to memory once.
             for k in range(count):
                 source = top + k * size + p
                 _pack_square(planes, records, per_record, number + k, first + p, source, stride)
-        for p in range(width + LANES - 1):
-            if p >= LANES - 1 and p < end:
+        for p in range(width + lanes - 1):
+            if p >= lanes - 1 and p < end:
                 continue
             for k in range(count):
-                target = ((first + p) * per_record + number + k) * LANES
-                for lane in range(LANES):
+                target = ((first + p) * per_record + number + k) * lanes
+                for lane in range(lanes):
                     x = p - lane
-                    inside = strip * LANES + lane < height and x >= 0 and x < width
+                    inside = strip * lanes + lane < height and x >= 0 and x < width
                     source = top + k * size + lane * stride + x
                     records[target + lane] = planes[source] if inside else zero
 
@@ -306,33 +316,39 @@ def pack_rim(planes, height, width, records, per_record, number):
 
     planes : (n, H + 2, W + 2); go to the planes from `number` on.
     """
+    lanes = lanes_of(records)
     for k in range(planes.shape[0]):
         plane = planes[k]
         for y in range(height):
-            records[element(y, -1, width, per_record, number + k)] = plane[y + 1, 0]
-            records[element(y, width, width, per_record, number + k)] = plane[y + 1, width + 1]
+            records[element(y, -1, width, lanes, per_record, number + k)] = plane[y + 1, 0]
+            records[element(y, width, width, lanes, per_record, number + k)] = plane[
+                y + 1, width + 1
+            ]
         for x in range(width):
-            records[element(-1, x, width, per_record, number + k)] = plane[0, x + 1]
-            records[element(height, x, width, per_record, number + k)] = plane[height + 1, x + 1]
+            records[element(-1, x, width, lanes, per_record, number + k)] = plane[0, x + 1]
+            records[element(height, x, width, lanes, per_record, number + k)] = plane[
+                height + 1, x + 1
+            ]
 
 
 @kernel()
 def unpack(records, per_record, number, planes, origin, stride, size, count, height, width):
     """Copy the planes from `number` on of records to row-major planes; see `pack`."""
-    for strip in range(-(-height // LANES)):
-        first = first_position(strip, width)
-        end = _squares_end(strip, height, width)
-        top = origin + strip * LANES * stride
-        for p in range(LANES - 1, end, LANES):
+    lanes = lanes_of(records)
+    for strip in range(strip_count(height, lanes)):
+        first = first_position(strip, width, lanes)
+        end = _squares_end(strip, height, width, lanes)
+        top = origin + strip * lanes * stride
+        for p in range(lanes - 1, end, lanes):
             for k in range(count):
                 source = top + k * size + p
                 _unpack_square(planes, records, per_record, number + k, first + p, source, stride)
-        for p in range(width + LANES - 1):
-            if p >= LANES - 1 and p < end:
+        for p in range(width + lanes - 1):
+            if p >= lanes - 1 and p < end:
                 continue
             for k in range(count):
-                place = ((first + p) * per_record + number + k) * LANES
-                for lane in range(LANES):
+                place = ((first + p) * per_record + number + k) * lanes
+                for lane in range(lanes):
                     x = p - lane
-                    if strip * LANES + lane < height and x >= 0 and x < width:
+                    if strip * lanes + lane < height and x >= 0 and x < width:
                         planes[top + k * size + lane * stride + x] = records[place + lane]

@@ -120,7 +120,7 @@ class Workspace:
                 median_scratch_size(size),
                 tensor_scratch_size(size, data_term),
             )
-            solver = scratch_sizes(channels, *size, robust)
+            solver = scratch_sizes(channels, *size, robust, kind)
             shapes: dict[str, tuple[int, ...]] = {
                 # The field of the level before is still needed.
                 f"field{number % 2}": (2, *size),
