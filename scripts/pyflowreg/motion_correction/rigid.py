@@ -6,10 +6,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.fft import irfftn, next_fast_len, rfftn
 from scipy.ndimage import gaussian_filter
-from scipy.signal import correlate
-from skimage.feature import match_template
-from skimage.registration import phase_cross_correlation
 
 Image = NDArray[np.float64]
 
@@ -34,6 +32,8 @@ def integer_shift(fixed: NDArray[Any], moving: NDArray[Any]) -> NDArray[np.float
         float64 (2,): shift in x and y, whole pixels, at most half the frame; a channel of
         constant intensity in either frame counts as not shifted.
     """
+    from skimage.feature import match_template  # slow to import, and seldom needed
+
     height, width, channels = fixed.shape
     reach_y, reach_x = height // 2, width // 2
     shifts = []
@@ -75,6 +75,8 @@ def rigid_shift(fixed: Image, moving: Image, upsample: int) -> NDArray[np.float6
         float64 (2,): shift in x and y, pixels, as a constant backward map,
         fixed(x) = moving(x + shift). Zero if one image is constant.
     """
+    from skimage.registration import phase_cross_correlation  # slow to import
+
     fine, coarse = RIGID_BAND
     images = [
         gaussian_filter(image, fine) - gaussian_filter(image, coarse) for image in (fixed, moving)
@@ -83,7 +85,7 @@ def rigid_shift(fixed: Image, moving: Image, upsample: int) -> NDArray[np.float6
         return np.zeros(2)
     images = [image - image.mean() for image in images]
     overlap = np.multiply.outer(*(_triangle(side) for side in fixed.shape))
-    score = correlate(images[1], images[0], method="fft") / np.sqrt(overlap)
+    score = _correlate(images[1], images[0]) / np.sqrt(overlap)
     reach = [side // 2 for side in fixed.shape]
     middle = [side - 1 for side in fixed.shape]
     near = score[tuple(slice(m - r, m + r + 1) for m, r in zip(middle, reach, strict=True))]
@@ -97,6 +99,17 @@ def rigid_shift(fixed: Image, moving: Image, upsample: int) -> NDArray[np.float6
     if np.abs(part).max() > 1.5:  # the overlap alone is no evidence against the whole images
         part = np.zeros(2)
     return np.asarray((whole - part)[::-1], dtype=np.float64)
+
+
+def _correlate(a: Image, b: Image) -> Image:
+    """Full cross-correlation of two images, as scipy.signal.correlate computes it.
+
+    Importing scipy.signal takes longer than everything else in a short job.
+    """
+    shape = [p + q - 1 for p, q in zip(a.shape, b.shape, strict=True)]
+    fast = [next_fast_len(side, real=True) for side in shape]
+    full = irfftn(rfftn(a, fast) * rfftn(b[::-1, ::-1], fast), fast)
+    return np.asarray(full[: shape[0], : shape[1]])
 
 
 def _triangle(side: int) -> NDArray[np.float64]:

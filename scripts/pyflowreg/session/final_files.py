@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from skimage.io import imsave
 
 from pyflowreg.io.atomic import atomic_path, atomic_save_npz
 from pyflowreg.io.mat import cell, save_mat
@@ -36,6 +35,8 @@ def save_png(path: Path, mask: NDArray[np.bool_]) -> None:
     OutputError
         If the file cannot be written.
     """
+    from skimage.io import imsave  # slow to import, and not needed to align a recording
+
     with atomic_path(path) as temporary:
         imsave(temporary, mask.astype(np.uint8) * 255, check_contrast=False)
 
