@@ -5,6 +5,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import tifffile
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from scipy.ndimage import map_coordinates
 
 from pyflowreg.errors import ConfigError
@@ -21,6 +23,10 @@ from pyflowreg.simulation.motion import pixel_grid
 from pyflowreg.simulation.session import recording_frames, recording_truth, session_scene
 
 SMALL = SimulationConfig(n_recordings=3, n_frames=6, height=56, width=64, seed=5)
+PINNED = [
+    [0.8161867972, -1.2854030629],
+    [0.9964020964, -2.427893045],
+]  # motion (x, y) of two points, px
 
 
 def perfect_stage1(truth):
@@ -78,6 +84,71 @@ def test_motion_has_zero_mean_and_the_stated_size():
     assert np.abs(motion.mean(axis=0)).max() < 1e-12
     assert np.linalg.norm(truth.line_motion, axis=-1).max() == pytest.approx(SMALL.rigid)
     assert np.linalg.norm(motion, axis=-1).max() <= SMALL.rigid + SMALL.nonrigid + 1e-9
+
+
+def test_default_motion_is_pinned():
+    # demo and documentation show these frames: settings that are added must leave them alone
+    truth = recording_truth(replace(SMALL, nonrigid_wavelength=1.0), 0)
+    assert SMALL.nonrigid_wavelength == 1.0
+    points = truth.within(3, np.array([10.0, 40.0]), np.array([5.0, 50.0]))
+    assert points == pytest.approx(np.array(PINNED), abs=1e-9)
+
+
+def slope(truth, height, width):
+    """Largest stretch of neighbouring pixels by the non-rigid motion, and its longest vector."""
+    x, y = pixel_grid(height, width)
+    still = replace(truth, line_motion=np.zeros_like(truth.line_motion))
+    motion = np.stack([still.within(f, x, y) for f in range(truth.shape[0])])
+    gradient = np.stack(np.gradient(motion, axis=(1, 2)), axis=-1)
+    return np.linalg.norm(gradient, ord=2, axis=(-2, -1)).max(), np.linalg.norm(motion, axis=-1)
+
+
+@settings(max_examples=15, deadline=None)
+@given(wavelength=st.floats(0.2, 1.5), nonrigid=st.floats(0.1, 1.5), seed=st.integers(0, 10**6))
+def test_local_motion_has_the_stated_wavelength_and_size_and_never_folds(
+    wavelength, nonrigid, seed
+):
+    config = replace(
+        SMALL, n_frames=3, seed=seed, nonrigid=nonrigid, nonrigid_wavelength=wavelength
+    )
+    truth = recording_truth(config, 0)
+    lengths = 2 * np.pi / np.linalg.norm([f.wave_vectors for f in truth.fields], axis=-1)
+    shortest = wavelength * 56
+    assert (lengths > shortest * (1 - 1e-9)).all()
+    assert (lengths < 2.2 * shortest * (1 + 1e-9)).all()
+    steepest, longest = slope(truth, 56, 64)
+    assert steepest < 1
+    assert longest.max() == pytest.approx(nonrigid)
+    # how local the motion is decides nothing else
+    other = recording_truth(replace(config, nonrigid_wavelength=1.0), 0)
+    assert np.array_equal(truth.line_motion, other.line_motion)
+    x, y = pixel_grid(56, 64)
+    assert np.array_equal(truth.deformation(x, y), other.deformation(x, y))
+
+
+def test_shorter_wavelengths_shear_the_tissue_more():
+    steepest = [
+        slope(recording_truth(replace(SMALL, nonrigid_wavelength=w), 0), 56, 64)[0]
+        for w in (1.0, 0.5, 0.25)
+    ]
+    assert steepest[1] > 1.5 * steepest[0]
+    assert steepest[2] > 1.5 * steepest[1]
+
+
+@pytest.mark.parametrize(
+    ("value", "rule"),
+    [(0.0, "positive"), (-1.0, "positive"), (float("nan"), "positive"), (float("inf"), "finite")],
+)
+def test_impossible_wavelengths_are_refused(value, rule):
+    with pytest.raises(ConfigError, match=rf"nonrigid_wavelength is {value}.*{rule}"):
+        SimulationConfig(nonrigid_wavelength=value)
+
+
+def test_a_wavelength_that_folds_the_tissue_is_refused():
+    with pytest.raises(ConfigError, match=r"above 0\.0982, or motion of 2\.0 px folds"):
+        SimulationConfig(nonrigid_wavelength=0.09)
+    SimulationConfig(nonrigid_wavelength=0.09, nonrigid=1.0)
+    SimulationConfig(nonrigid_wavelength=0.09, height=512, width=512)
 
 
 def test_the_centre_recording_is_not_deformed():

@@ -68,12 +68,11 @@ class SmoothField:
 
 
 def random_smooth_field(
-    rng: np.random.Generator, height: int, width: int, n_waves: int = 6
+    rng: np.random.Generator, height: int, width: int, n_waves: int = 6, wavelength: float = 1.0
 ) -> SmoothField:
     """Draw a smooth field whose largest vector over the field of view is 1 px long.
 
-    The shortest wavelength is about the shorter side of the field of view, so a field of a few
-    pixels stays invertible.
+    With wavelengths of the field of view, a field of a few pixels stays invertible.
 
     Parameters
     ----------
@@ -83,13 +82,16 @@ def random_smooth_field(
         Field of view, pixels.
     n_waves : int, default 6
         Number of plane waves.
+    wavelength : float, default 1
+        Shortest wavelength that can be drawn, as a fraction of the shorter side; the longest is
+        2.2 times as long.
 
     Returns
     -------
     SmoothField
         In pixels.
     """
-    shortest = float(min(height, width))
+    shortest = wavelength * min(height, width)
     length = shortest * rng.uniform(1.0, 2.2, n_waves)
     angle = rng.uniform(0.0, 2.0 * np.pi, n_waves)
     waves = 2.0 * np.pi / length[:, None] * np.stack([np.cos(angle), np.sin(angle)], axis=-1)

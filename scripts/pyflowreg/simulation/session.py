@@ -53,6 +53,11 @@ class SimulationConfig:
         Largest rigid displacement within a recording, pixels.
     nonrigid : float
         Largest non-rigid displacement within a recording, pixels.
+    nonrigid_wavelength : float
+        How local the non-rigid motion within a recording is: its shortest wavelength, as a fraction
+        of the shorter side of the frames. The longest is 2.2 times as long. With 1, the whole
+        field of view moves nearly as one; with 0.2, neighbouring cells move in different
+        directions.
     shift, rotation, zoom, between_nonrigid : float
         Limits of the deformation between recordings: pixels, degrees, fraction, pixels.
     bleaching : float
@@ -81,6 +86,7 @@ class SimulationConfig:
     between_nonrigid: float = 3.0
     bleaching: float = 0.12
     density: float = 3.5
+    nonrigid_wavelength: float = 1.0
 
     def __post_init__(self) -> None:
         problems = [
@@ -105,8 +111,25 @@ class SimulationConfig:
             problems.append(f"photons is {self.photons}; it must be positive.")
         if not 0 <= self.bleaching < 1:
             problems.append(f"bleaching is {self.bleaching}; it must be at least 0 and below 1.")
+        problems += self._problems_of_wavelength()
         if problems:
             raise ConfigError(problems)
+
+    def _problems_of_wavelength(self) -> list[str]:
+        """Say what is wrong with the wavelength: the tissue must not fold onto itself."""
+        given = f"nonrigid_wavelength is {self.nonrigid_wavelength}; it must be"
+        if not 0 < self.nonrigid_wavelength < float("inf"):
+            return [f"{given} positive and finite."]
+        side = min(self.height, self.width)
+        # waves no shorter than l that add up to at most a have slopes of at most 2 pi a / l, and
+        # below 1 nothing folds; long waves on small frames have always been allowed
+        least = 2.0 * np.pi * self.nonrigid / side if side > 0 else 0.0
+        if self.nonrigid_wavelength < 1.0 and not self.nonrigid_wavelength > least:
+            return [
+                f"{given} above {least:.3g}, or motion of {self.nonrigid} px folds the tissue of "
+                f"frames {side} px high or wide; make it longer or nonrigid smaller."
+            ]
+        return []
 
     @property
     def names(self) -> list[str]:
@@ -195,7 +218,10 @@ def recording_truth(config: SimulationConfig, number: int) -> RecordingTruth:
     """
     height, width = config.height, config.width
     rng = _rng(config, 1, number)
-    fields = tuple(random_smooth_field(rng, height, width) for _ in range(N_PATTERNS))
+    fields = tuple(
+        random_smooth_field(rng, height, width, wavelength=config.nonrigid_wavelength)
+        for _ in range(N_PATTERNS)
+    )
     weights = random_weights(rng, config.n_frames, N_PATTERNS)
     x, y = pixel_grid(height, width)
     patterns = np.stack([field(x, y) for field in fields])
