@@ -48,7 +48,7 @@ class _Memory:
 
 @dataclass(frozen=True)
 class LevelArrays:
-    """Arrays of one level; all but `field` and the tables are used again by the next.
+    """Arrays of one level; all but `field` and the taps are used again by the next.
 
     Parameters
     ----------
@@ -66,8 +66,8 @@ class LevelArrays:
         For resizing to this level, tensors and medians; flat.
     solver : LevelScratch
         For the solver.
-    field_taps, frame_taps : tuple of ndarray
-        How to resize the displacement of the level before, and the frame, to this level.
+    frame_taps : tuple of ndarray
+        How to resize a frame to this level.
     """
 
     field: NDArray[Any]
@@ -79,7 +79,6 @@ class LevelArrays:
     filtered: NDArray[Any]
     scratch: NDArray[Any]
     solver: LevelScratch
-    field_taps: tuple[NDArray[Any], ...]
     frame_taps: tuple[NDArray[Any], ...]
 
 
@@ -134,18 +133,13 @@ class Workspace:
             } | {name: (count,) for name, count in solver.items()}
             for name, needed in shapes.items():
                 memory.reserve(name, needed, kind)
-            tables = (resize_tables(previous, size, kind), resize_tables(shape, size, kind))
-            plans.append((shapes, kind, tables))
+            plans.append((shapes, kind, resize_tables(shape, size, kind)))
             previous = (2, *size)
         last = resize_scratch_size(previous, shape)
         whole = (2, height, width)
         for name, needed in (("full", shape), ("whole", whole), ("last", (last,))):
             memory.reserve(name, needed, dtype)
-        coarsest = levels[0][1]
-        memory.reserve("initial", whole, coarsest)
         memory.allocate()
-        self.initial = memory.array("initial", whole, coarsest)
-        """The displacement to start from at full resolution, (2, H, W)."""
         self.full = memory.array("full", shape, dtype)
         """The moving frame, (C, H, W)."""
         self.whole = memory.array("whole", whole, dtype)
@@ -153,7 +147,7 @@ class Workspace:
         self.last = memory.array("last", (last,), dtype)
         """Scratch for the last resizing of the displacement."""
         self.levels = []
-        for shapes, kind, (field_taps, frame_taps) in plans:
+        for shapes, kind, taps in plans:
             arrays = {name: memory.array(name, needed, kind) for name, needed in shapes.items()}
             solver_arrays = {name: arrays.pop(name) for name in ("data", "system", "rim", "psi")}
             field = next(arrays.pop(name) for name in ("field0", "field1") if name in arrays)
@@ -161,8 +155,7 @@ class Workspace:
                 LevelArrays(
                     field=field,
                     solver=LevelScratch(**solver_arrays),
-                    field_taps=field_taps,
-                    frame_taps=frame_taps,
+                    frame_taps=taps,
                     **arrays,
                 )
             )

@@ -55,11 +55,10 @@ class _PlanLevel:
 
 
 @kernel()
-def _enter_level(before, full, fixed, field_taps, frame_taps, warp, scale_x, scale_y,
-                 field, padded, target, warped, scratch):  # fmt: skip
-    """Bring displacement and frame to a level, and warp the frame."""
-    resize_between(before, *field_taps, scratch, field)
-    resize_between(full, *frame_taps, scratch, target)
+def _enter_level(full, fixed, taps, warp, scale_x, scale_y, field, padded, target, warped,
+                 scratch):  # fmt: skip
+    """Bring a frame to a level and warp it; give the displacement a border."""
+    resize_between(full, *taps, scratch, target)
     pad_edges(field, padded)
     if warp:
         warp_cubic(target, field[0], field[1], scale_x, scale_y, fixed, warped)
@@ -176,10 +175,18 @@ class FlowregPlan:
             Backward map in pixels, shape (T, H, W, 2), dtype of the chosen precision.
         """
         out = np.empty((len(moving), self.height, self.width, 2), self.parameters.dtype)
+        coarsest = self._levels[0]
+        size = (coarsest.level.height, coarsest.level.width)
+        initial = np.zeros((2, *size), coarsest.dtype)
+        warp = False
+        if uv is not None and np.any(uv):
+            planes = np.ascontiguousarray(np.moveaxis(uv, -1, 0), dtype=self.parameters.dtype)
+            initial = _resized(planes, *size, coarsest.dtype)
+            warp = self.parameters.switches.warp_coarsest
 
         def one(index: int) -> None:
             with borrowed_workspace(*self._layout) as workspace:
-                self._displacement(moving[index], uv, workspace, out[index])
+                self._displacement(moving[index], initial, warp, workspace, out[index])
 
         for_each(one, len(moving), threads)
         return out
@@ -187,26 +194,31 @@ class FlowregPlan:
     def _displacement(
         self,
         moving: NDArray[Any],
-        uv: NDArray[Any] | None,
+        initial: NDArray[Any],
+        warp: bool,
         workspace: Workspace,
         out: NDArray[Any],
     ) -> None:
-        """Write the displacement of one moving frame (H, W, C) to `out` (H, W, 2)."""
+        """Write the displacement of one moving frame (H, W, C) to `out` (H, W, 2).
+
+        `initial` is the displacement to start from at the coarsest level, (2, h, w), and `warp`
+        tells whether the frame is warped by it.
+        """
         workspace.full[:] = np.moveaxis(moving, -1, 0)
-        field = workspace.initial
-        field[:] = 0 if uv is None else np.moveaxis(uv, -1, 0)
-        warp = self.parameters.switches.warp_coarsest and uv is not None and bool(field.any())
+        before = None
         for entry, arrays in zip(self._levels, workspace.levels, strict=True):
             level = entry.level
+            if before is None:
+                arrays.field[:] = initial
+            else:
+                resize_planes(before, arrays.field, arrays.scratch)
             _enter_level(
-                field, workspace.full, entry.fixed, arrays.field_taps, arrays.frame_taps,
-                warp, 1 / level.hx, 1 / level.hy,
+                workspace.full, entry.fixed, arrays.frame_taps, warp, 1 / level.hx, 1 / level.hy,
                 arrays.field, arrays.padded, arrays.target, arrays.warped, arrays.scratch,
             )  # fmt: skip
-            field = arrays.field
             self._refine(entry, arrays)
-            warp = True
-        resize_planes(field, workspace.whole, workspace.last)
+            before, warp = arrays.field, True
+        resize_planes(workspace.levels[-1].field, workspace.whole, workspace.last)
         _interleave(workspace.whole, out)
 
     def _refine(self, entry: _PlanLevel, arrays: LevelArrays) -> None:
