@@ -88,6 +88,50 @@ def test_error_of_a_recording_ignores_where_it_rests(module, truth):
     assert accuracy.recording_error(w, still) == pytest.approx(1, abs=1e-6)
 
 
+def test_errors_are_those_of_every_second_frame(module, truth):
+    accuracy = module("accuracy")
+    some = accuracy.scored(truth)
+    assert some.shape == (3, 48, 56)
+    x, y = np.array([3.0]), np.array([7.0])
+    assert np.array_equal(some.within(2, x, y), truth.within(4, x, y))
+
+
+def test_rigid_fields_undo_rigid_motion(module, truth):
+    accuracy = module("accuracy")
+    moved = constant(truth, 2.0, -1.0)
+    moved.line_motion[2] *= 2
+    fields = accuracy.rigid_fields(moved)
+    assert fields.shape == (6, 48, 56, 2)
+    assert accuracy.recording_error(fields, moved) == pytest.approx(0, abs=1e-6)
+    assert accuracy.recording_error(0 * fields, moved) > 0.1
+
+
+def test_scenes_name_their_light_and_motion(module):
+    section = module("section_accuracy")
+    for scene in section.SCENES:
+        assert set(scene.changes) == {"photons", "nonrigid", "nonrigid_wavelength"}
+        config = SimulationConfig(height=128, width=128, **scene.changes)
+        truth = recording_truth(replace(config, n_recordings=1, n_frames=2), 0)
+        waves = 2 * np.pi / np.linalg.norm([f.wave_vectors for f in truth.fields], axis=-1)
+        low, high = section._waves(128 * config.nonrigid_wavelength).split(" to ")
+        assert float(low) - 1 < waves.min()
+        assert waves.max() < float(high) + 1
+
+
+def test_slow_runs_give_errors_too(module, tmp_path):
+    setup, corrections = module("setup"), module("corrections")
+    stage1 = module("section_stage1")
+    sizes = {"frames": 120, "accuracy_frames": 40, "peer_frames": 40}
+    given = setup.Setup(tmp_path, {"ours": "python", "peer": "python"}, **sizes)
+    jobs = stage1._jobs(given, "threading")
+    slow = [job for job in jobs if job.slow]
+    assert [job.frames for job in slow] == [(20, 40)]
+    assert all(stage1._keeps_fields(given, job) == job.slow for job in jobs)
+    assert len({corrections.results(given, job) for job in jobs}) == len(jobs)
+    with pytest.raises(ValueError, match="at least 40"):
+        stage1._jobs(replace(given, peer_frames=30), "threading")
+
+
 def test_block_shifts_become_dense(module):
     accuracy = module("accuracy")
     shifts = np.tile([1.0, 2.0, 3.0], 2)
@@ -156,6 +200,24 @@ RESULTS = {
             "frames": 200,
             "accuracy_frames": 40,
         },
+        "accuracy": {
+            "scenes": [
+                {
+                    "name": name,
+                    "rows": [{"name": "a tool", "error": 0.25, "seconds": seconds}],
+                    "photons": 5.0,
+                    "rigid": 5.0,
+                    "nonrigid": 2.0,
+                    "wavelength": 76.8,
+                    "motion": 1.5,
+                    "rigid_only": 0.75,
+                }
+                for name, seconds in (("one", 0.5), ("other", 0.25))
+            ],
+            "frames": 40,
+            "side": 512,
+            "threads": 2,
+        },
         "memory": {
             "rows": [{"stage": "1", "peak_bytes": 2**29, "seconds": 60.0}],
             "frames": 5000,
@@ -196,6 +258,8 @@ def test_every_section_has_a_table(module):
         assert f"## {module(f'section_{name}').TITLE}" in text
     assert "| fast | pyflowreg 0.1.0a9, opencv < 5 | 5000 (600) | 10.0x | 1.00x | 0.500 |" in text
     assert "| 1 | 512 | 60.0 |" in text
+    assert "| its wavelengths (px) | 77 to 169 | 77 to 169 |  |" in text
+    assert "| a tool | 0.250 | 0.250 | 250 |" in text
 
 
 def test_readme_names_machine_and_versions(module):

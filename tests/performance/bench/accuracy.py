@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,9 @@ from scipy.ndimage import map_coordinates
 from pyflowreg.simulation import RecordingTruth, stage1_error
 from pyflowreg.simulation.motion import pixel_grid
 from pyflowreg.simulation.truth import BORDER
+
+SCORE_EVERY = 2
+"""Errors are those of every second frame: evaluating the true motion takes long."""
 
 
 def pair_error(w: NDArray[Any], truth: RecordingTruth, frame: int, border: int = BORDER) -> float:
@@ -39,6 +43,19 @@ def recording_error(fields: NDArray[Any], truth: RecordingTruth) -> float:
     A static offset of the reference is not motion and is subtracted.
     """
     return float(np.median(stage1_error(fields, truth).mean(axis=(1, 2))))
+
+
+def scored(truth: RecordingTruth) -> RecordingTruth:
+    """Return the truth about every `SCORE_EVERY`-th frame."""
+    lines, weights = truth.line_motion[::SCORE_EVERY], truth.weights[::SCORE_EVERY]
+    shape = (len(lines), *truth.shape[1:])
+    return replace(truth, shape=shape, line_motion=lines, weights=weights)
+
+
+def rigid_fields(truth: RecordingTruth) -> NDArray[np.float32]:
+    """Return fields (T, H, W, 2) that undo the rigid motion of every line and nothing else."""
+    lines = -truth.line_motion[:, :, None].astype(np.float32)
+    return np.ascontiguousarray(np.broadcast_to(lines, (*truth.shape, 2)))
 
 
 def warp_linear(frame: NDArray[Any], w: NDArray[Any]) -> NDArray[np.float64]:

@@ -7,6 +7,7 @@ import json
 from collections.abc import Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -122,13 +123,18 @@ def flow_pairs(work: Path, config: SimulationConfig, count: int) -> tuple[Path, 
         fixed = _at_rest(config)
         light = (moving.mean() - DETECTOR_OFFSET) / (fixed.mean() - DETECTOR_OFFSET)
         fixed = (fixed - DETECTOR_OFFSET) * light + DETECTOR_OFFSET
-        low, high = np.percentile(gaussian_filter(fixed, 1.0), SCALE_PERCENT)
-        images = [
-            gaussian_filter((image - low) / (high - low), 1.0, truncate=2.0).astype(np.float32)
-            for image in (fixed, *moving)
-        ]
+        images = prepared(fixed, moving)
         atomic_save_npz(target, fixed=images[0], moving=np.stack(images[1:]))
     return target, truth_file, chosen
+
+
+def prepared(fixed: NDArray[Any], moving: NDArray[Any]) -> list[NDArray[np.float32]]:
+    """Return images (H, W), the fixed one first, scaled to about [0, 1] and smoothed by 1 px."""
+    low, high = np.percentile(gaussian_filter(fixed.astype(np.float64), 1.0), SCALE_PERCENT)
+    return [
+        gaussian_filter((image - low) / (high - low), 1.0, truncate=2.0).astype(np.float32)
+        for image in (fixed, *moving)
+    ]
 
 
 def _at_rest(config: SimulationConfig) -> NDArray[np.float64]:
@@ -153,6 +159,7 @@ __all__ = [
     "flow_pairs",
     "load_truth",
     "long_recording",
+    "prepared",
     "recording",
     "write_pages",
 ]

@@ -7,9 +7,18 @@ from typing import Any
 
 from bench.tables import machine_text
 
-SECTIONS = ["flow", "stage1", "memory", "scaling", "stage3", "startup", "session"]
+SECTIONS = [
+    "flow",
+    "stage1",
+    "accuracy",
+    "memory",
+    "scaling",
+    "stage3",
+    "startup",
+    "session",
+]
 README_TITLE = "Speed, memory and errors beside other programs"
-README_SECTIONS = ["flow", "stage1", "memory", "stage3"]
+README_SECTIONS = ["flow", "stage1", "accuracy", "memory", "stage3"]
 
 
 def _sections(results: dict[str, Any], names: list[str], level: str) -> str:

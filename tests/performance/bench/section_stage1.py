@@ -5,88 +5,24 @@ from __future__ import annotations
 import json
 import logging
 import shutil
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from bench.accuracy import recording_error, suite2p_field_mismatch, suite2p_fields
+from bench.accuracy import SCORE_EVERY, recording_error, scored
+from bench.corrections import N_REFERENCE, Job, found_fields, results, run, warm_up
 from bench.frames import beginning, first_frames, load_truth, recording
-from bench.processes import Call, Tool
 from bench.setup import TITLES, Setup
 from bench.tables import digits, markdown, mebibytes, ratio, span, summary, times
-from pyflowreg.io.fields import iter_fields
 
 TITLE = "Stage 1, file to file"
-TOOLS = ["ours", "peer", "suite2p"]
-WARM_FRAMES = 12
-"""suite2p refuses fewer than 10."""
 PARALLEL = ["sequential", "threading", "multiprocessing"]
 """Ways in which the published package spreads its work."""
 
-PROBE_FRAMES, PROBE_ROUNDS = 48, 2
-N_REFERENCE = 20
-"""Frames that make the reference in both flow packages."""
-
-LARGEST_MISMATCH = 2.0
-"""Grey values; above it the fields read from suite2p are not those it applied."""
+PROBE_FRAMES = 48
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class _Job:
-    """One tool with one setting, the frames it gets, and how it uses all cores."""
-
-    quality: str
-    tool: str
-    frames: tuple[int, ...]
-    parallel: str | None = None
-
-    @property
-    def title(self) -> str:
-        return f"{self.quality}, {TITLES[self.tool]}"
-
-    @property
-    def slow(self) -> bool:
-        """Whether one round has to do."""
-        return self.tool == "peer" and self.quality == "quality"
-
-
-def _options(quality: str, n_reference: int, fields: bool) -> dict[str, Any]:
-    """Settings of both flow packages."""
-    return {
-        "quality_setting": quality,
-        "reference_frames": list(range(n_reference)),
-        "output_typename": "uint16",
-        "save_w": fields,
-    }
-
-
-def _run(
-    setup: Setup,
-    job: _Job,
-    process: Tool,
-    source: Path,
-    *,
-    warm: bool = False,
-    fields: bool = False,
-    n_reference: int = N_REFERENCE,
-) -> Call:
-    """Call a tool on a file; `warm` is the short call that pays for imports and compilation."""
-    folder = setup.work / f"stage1_{job.tool}{'_fields' if fields else ''}"
-    shutil.rmtree(folder, ignore_errors=True)
-    arguments: dict[str, Any] = {"recording": str(source), "folder": str(folder)}
-    if job.tool != "suite2p":
-        # the published package compiles the same for every setting, and is slow in `quality`
-        quality = "fast" if warm and job.tool == "peer" else job.quality
-        arguments["options"] = _options(quality, 2 if warm else n_reference, fields)
-    if job.tool == "peer":
-        arguments |= {"parallelization": job.parallel, "n_jobs": setup.threads}
-    else:
-        arguments["threads"] = setup.threads
-    return process("compensate", **arguments)
 
 
 def measure(setup: Setup) -> dict[str, Any]:
@@ -112,13 +48,14 @@ def measure(setup: Setup) -> dict[str, Any]:
             **summary([call["seconds"] / setup.frames for call in calls[job]]),
             "cpu_seconds": min(call["cpu_seconds"] for call in calls[job]) / setup.frames,
             "peak_bytes": max(call["peak_bytes"] for call in calls[job]),
-            "error": _error(setup, job, source, truth_file),
+            "error": _error(setup, job, source, truth_file, there=job in due),
         }
         for job in jobs
     ]
     count = setup.accuracy_frames
     nothing = np.zeros((count, setup.side, setup.side, 2), dtype=np.float32)
-    motion = recording_error(nothing, first_frames(load_truth(truth_file), count))
+    truth = scored(first_frames(load_truth(truth_file), count))
+    motion = recording_error(nothing[::SCORE_EVERY], truth)
     sizes = {"side": setup.side, "threads": setup.threads, "frames": setup.frames}
     return {
         "rows": rows,
@@ -129,32 +66,35 @@ def measure(setup: Setup) -> dict[str, Any]:
     }
 
 
-def _jobs(setup: Setup, parallel: str | None) -> list[_Job]:
+def _jobs(setup: Setup, parallel: str | None) -> list[Job]:
     jobs = []
     everything = (setup.frames,)
     few = (setup.peer_frames // 2, setup.peer_frames)
+    if few[0] < N_REFERENCE:
+        raise ValueError(f"--peer-frames must be at least {2 * N_REFERENCE}, not {few[1]}.")
     for quality in setup.qualities:
-        jobs.append(_Job(quality, "ours", everything))
+        jobs.append(Job(quality, "ours", everything))
         if "peer" in setup.pythons:
             shorter = quality == "quality" and setup.peer_frames < setup.frames
-            jobs.append(_Job(quality, "peer", few if shorter else everything, parallel))
+            jobs.append(Job(quality, "peer", few if shorter else everything, parallel))
     if "suite2p" in setup.pythons:
-        jobs.append(_Job("default", "suite2p", everything))
+        jobs.append(Job("default", "suite2p", everything))
     return jobs
 
 
-def _once(setup: Setup, job: _Job, source: Path) -> dict[str, float]:
+def _once(setup: Setup, job: Job, source: Path) -> dict[str, float]:
     """Run a job in a fresh process; return what all frames cost.
 
     With two smaller numbers of frames the cost is taken to be linear in them: what does not depend
     on the number of frames (the reference, the first initial field) then counts once.
     """
     with setup.tool(job.tool) as tool:
-        _run(setup, job, tool, beginning(setup.work, source, WARM_FRAMES), warm=True)
+        warm_up(setup, job, tool, source)
         calls = []
         for frames in job.frames:
             part = source if frames == setup.frames else beginning(setup.work, source, frames)
-            calls.append(_run(setup, job, tool, part))
+            keep = _keeps_fields(setup, job) and frames == job.frames[-1]
+            calls.append(run(setup, job, tool, part, fields=keep))
     result = {"peak_bytes": float(max(call.peak_bytes for call in calls))}
     for name in ("seconds", "cpu_seconds"):
         costs = [getattr(call, name) for call in calls]
@@ -170,46 +110,45 @@ def _parallel(setup: Setup, source: Path) -> dict[str, float]:
     if "peer" not in setup.pythons or setup.peer_parallel != "auto":
         return {}
     part = beginning(setup.work, source, min(PROBE_FRAMES, setup.frames))
-    few = beginning(setup.work, source, WARM_FRAMES)
-    seconds: dict[str, list[float]] = {name: [] for name in PARALLEL}
+    found = {}
     with setup.tool("peer") as tool:
-        for turn in range(PROBE_ROUNDS):
-            for name in PARALLEL if turn % 2 == 0 else PARALLEL[::-1]:
-                job = _Job("balanced", "peer", (PROBE_FRAMES,), name)
-                if turn == 0:
-                    _run(setup, job, tool, few, warm=True)
-                seconds[name].append(_run(setup, job, tool, part, n_reference=2).seconds)
-    found = {name: min(measured) for name, measured in seconds.items()}
+        for name in PARALLEL:
+            job = Job("fast", "peer", (PROBE_FRAMES,), name)
+            warm_up(setup, job, tool, source)
+            found[name] = run(setup, job, tool, part, n_reference=2).seconds
     log.info("ways of the published package, seconds: %s", found)
     return found
 
 
-def _error(setup: Setup, job: _Job, source: Path, truth_file: Path) -> float:
-    """Error of a tool on the first frames; every tool gets the same."""
+def _keeps_fields(setup: Setup, job: Job) -> bool:
+    """Whether the timed run saves its fields, which takes it nothing in comparison."""
+    return job.slow and job.frames[-1] == setup.accuracy_frames
+
+
+def _error(setup: Setup, job: Job, source: Path, truth_file: Path, *, there: bool) -> float:
+    """Error of a tool on the first frames; every tool gets the same.
+
+    `there` says that the job has been timed, and may have left its fields.
+    """
     count = setup.accuracy_frames
-    log.info("%s, error", job.title)
-    with setup.tool(job.tool) as tool:
-        _run(setup, job, tool, beginning(setup.work, source, count), fields=True)
-    folder = setup.work / f"stage1_{job.tool}_fields"
-    if job.tool == "suite2p":
-        fields = suite2p_fields(folder, (setup.side, setup.side))
-        mismatch = suite2p_field_mismatch(folder, fields)
-        if mismatch > LARGEST_MISMATCH:
-            raise RuntimeError(f"suite2p's frames differ by {mismatch} from the field read off it.")
-    else:
-        fields = np.concatenate(list(iter_fields(folder / "w.h5")))
+    folder = results(setup, job, fields=True)
+    if not (there and _keeps_fields(setup, job)):
+        log.info("%s, error", job.title)
+        with setup.tool(job.tool) as tool:
+            run(setup, job, tool, beginning(setup.work, source, count), fields=True)
+    fields = found_fields(setup, job)[::SCORE_EVERY]
     shutil.rmtree(folder)
-    return recording_error(fields, first_frames(load_truth(truth_file), count))
+    return recording_error(fields, scored(first_frames(load_truth(truth_file), count)))
 
 
-def _result_file(setup: Setup, job: _Job) -> Path:
+def _result_file(setup: Setup, job: Job) -> Path:
     source, _ = recording(setup.work, setup.config(setup.frames))
     frames = "_".join(map(str, (*job.frames, setup.frames)))
     name = f"stage1_{job.tool}_{job.quality}_{frames}_{setup.threads}_{source.parent.name}.json"
     return setup.work / "kept" / name
 
 
-def _kept(setup: Setup, job: _Job) -> list[dict[str, float]]:
+def _kept(setup: Setup, job: Job) -> list[dict[str, float]]:
     """Measurements of an earlier run, if they are asked for; never our own."""
     file = _result_file(setup, job)
     if not setup.reuse or job.tool == "ours" or not file.is_file():
@@ -218,7 +157,7 @@ def _kept(setup: Setup, job: _Job) -> list[dict[str, float]]:
     return kept
 
 
-def _keep(setup: Setup, job: _Job, calls: list[dict[str, float]]) -> None:
+def _keep(setup: Setup, job: Job, calls: list[dict[str, float]]) -> None:
     file = _result_file(setup, job)
     file.parent.mkdir(exist_ok=True)
     file.write_text(json.dumps(calls), encoding="utf-8")
@@ -250,14 +189,20 @@ def table(result: dict[str, Any]) -> str:
         f"{result['rows'][0]['repeats']} runs (the published package in `quality`: 1), each in a "
         "process of its own after a short one that pays for imports and compilation. "
         f"{N_REFERENCE} frames make the reference (suite2p chooses its own); suite2p's ratio is to "
-        f"`balanced`. Error: {result['accuracy_frames']} frames, the same for all; without "
-        f"correction {digits(result['motion'])} px.\n"
+        f"`balanced`. Error: every second of {result['accuracy_frames']} frames, the same for all; "
+        f"without correction {digits(result['motion'])} px.\n"
     )
     if result["parallel"]:
         ways = ", ".join(f"{name} {digits(s)} s" for name, s in result["parallel"].items())
-        text += f"The published package runs in its fastest way on {PROBE_FRAMES} frames: {ways}.\n"
+        text += (
+            f"The published package runs in the way that is fastest for {PROBE_FRAMES} frames in "
+            f"`fast`: {ways}.\n"
+        )
     if any(len(row["frames"]) > 1 for row in result["rows"]):
-        text += f"Two numbers of frames: the line through both, at {result['frames']} frames.\n"
+        text += (
+            f"Two numbers of frames: both are run, and the line through both times is taken at "
+            f"{result['frames']} frames.\n"
+        )
     if any(row["reused"] for row in result["rows"]):
         text += "\\* measured in an earlier run on this machine, not in turn.\n"
     return text

@@ -84,8 +84,8 @@ class Setup:
     work: Path
     pythons: dict[str, str]
     repeats: int = 3
-    frames: int = 200
-    peer_frames: int = 200
+    frames: int = 120
+    peer_frames: int = 40
     accuracy_frames: int = 40
     pairs: int = 3
     long_frames: int = 5000
