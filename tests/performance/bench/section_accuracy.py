@@ -176,8 +176,8 @@ def table(result: dict[str, Any]) -> str:
     return text + (
         f"\n{result['frames']} frames of {result['side']} x {result['side']} pixels, corrected "
         "file to file; all of them make the reference (suite2p chooses its own, DIS gets that of "
-        f"the first row). Errors: every {_nth(SCORE_EVERY)} frame, mean over the pixels, median over "
-        "the frames. Settings are the defaults but for what is named. The last column is a "
+        f"the first row). Errors: every {_nth(SCORE_EVERY)} frame, mean over the pixels, median "
+        "over the frames. Settings are the defaults but for what is named. The last column is a "
         f"by-product of single runs with {result['threads']} threads, making the reference "
         "included (DIS: the flow alone); stage 1 is timed in its own table.\n"
     )
