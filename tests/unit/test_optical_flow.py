@@ -35,6 +35,16 @@ def test_signature():
     assert all(p.kind is p.KEYWORD_ONLY for p in others)
 
 
+def test_a_fixed_frame_that_changed_in_place_is_noticed():
+    fixed = F1.copy()
+    before = get_displacement(fixed, F2)
+    fixed[:] = F2
+    np.testing.assert_array_equal(get_displacement(fixed, F2), 0)
+    fixed[:] = F1
+    np.testing.assert_array_equal(get_displacement(fixed, F2), before)
+    assert not np.array_equal(get_displacement(fixed, F2, alpha=9.0), before)
+
+
 @pytest.mark.parametrize(
     ("one", "other"),
     [

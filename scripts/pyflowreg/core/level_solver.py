@@ -295,7 +295,8 @@ def solve_into(
     Parameters
     ----------
     J : ndarray
-        Motion tensors, float32 or float64, C-contiguous, shape (C, 6, H, W); see `motion_tensor`.
+        Motion tensors, C-contiguous, shape (C, 6, H, W); see `motion_tensor`. Like `field` of
+        either precision; that of the computation is the precision of `settings.a_data`.
     weights : ndarray
         Data weights as given by `packed_weights`.
     field : ndarray
@@ -309,8 +310,8 @@ def solve_into(
         Takes the increments du, dv; C-contiguous, shape (2, H, W), pixels.
     """
     channels, _, height, width = J.shape
-    real = J.dtype.type
-    starts = np.ones(channels, J.dtype)
+    real = settings.a_data.dtype.type
+    starts = np.ones(channels, settings.a_data.dtype)
     if settings.first_channel_starts:
         starts[1:] = 0
     hx, hy = settings.hx, settings.hy

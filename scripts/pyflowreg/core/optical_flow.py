@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from pyflowreg.core.backend_registry import get_backend
+from pyflowreg.core.backend_registry import FlowPlan, get_backend
 from pyflowreg.core.numerics import LARGEST, MIN_SIDE
 from pyflowreg.core.parameters import FlowParameters
 
@@ -42,6 +42,24 @@ def _refuse_unusable(name: str, array: NDArray[Any]) -> None:
         f"{name} contains values beyond +-{LARGEST:g}, whose squares overflow. Replace them "
         "first; intensities should be scaled to about [0, 1]."
     )
+
+
+_latest: tuple[str, FlowParameters, NDArray[Any], FlowPlan] | None = None
+
+
+def _plan(backend: str, fixed: NDArray[Any], parameters: FlowParameters) -> FlowPlan:
+    """Prepare a fixed frame; whoever registers frame after frame to the same one waits once."""
+    global _latest
+    if isinstance(parameters.weight, np.ndarray):  # a map; rare, and not quickly compared
+        return get_backend(backend).prepare(fixed, parameters)
+    kept = _latest  # other threads may replace it meanwhile
+    if kept is not None and (backend, parameters) == kept[:2]:
+        same = fixed.dtype == kept[2].dtype and fixed.shape == kept[2].shape
+        if same and np.array_equal(fixed, kept[2]):
+            return kept[3]
+    plan = get_backend(backend).prepare(fixed, parameters)
+    _latest = (backend, parameters, fixed.copy(), plan)
+    return plan
 
 
 def get_displacement(
@@ -140,7 +158,5 @@ def get_displacement(
     for name, array in (("fixed", f1), ("moving", f2), ("uv", initial)):
         if array is not None:
             _refuse_unusable(name, array)
-    result: NDArray[Any] = (
-        get_backend(backend).prepare(f1, parameters).displacements(f2[None], initial)[0]
-    )
+    result: NDArray[Any] = _plan(backend, f1, parameters).displacements(f2[None], initial)[0]
     return result

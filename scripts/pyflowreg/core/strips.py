@@ -246,10 +246,10 @@ def along(
 
 
 @vector_code
-def _pack_square(kernel, argument_types, plane, records, planes, number, position, source, stride):
+def _pack_square(kernel, argument_types, records, plane, planes, number, position, source, stride):
     """Copy a square of a row-major plane, skewed; its first point is plane[source]."""
-    rows = kernel.offset(kernel.data(argument_types[0], plane), source)
-    target = Records(kernel, kernel.data(argument_types[1], records), planes, index(0))
+    rows = kernel.offset(kernel.data(argument_types[1], plane), source)
+    target = Records(kernel, kernel.data(argument_types[0], records), planes, index(0))
     # One row down and one column to the left.
     step = kernel.builder.sub(stride, index(1))
     lines = []
@@ -297,7 +297,7 @@ def pack(planes, origin, stride, size, count, height, width, records, per_record
             # All planes of a record at once: it is written to memory once.
             for k in range(count):
                 source = top + k * size + p
-                _pack_square(planes, records, per_record, number + k, first + p, source, stride)
+                _pack_square(records, planes, per_record, number + k, first + p, source, stride)
         for p in range(width + lanes - 1):
             if p >= lanes - 1 and p < end:
                 continue

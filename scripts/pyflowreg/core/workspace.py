@@ -62,8 +62,8 @@ class LevelArrays:
         `field` with a replicated border, (2, h + 2, w + 2).
     increment, filtered : ndarray
         What the solver adds to `field`, (2, h, w), and one filtered plane of it, (h, w).
-    scratch : ndarray
-        For resizing to this level, tensors and medians; flat.
+    scratch, median_scratch : ndarray
+        For resizing to this level and tensors, and for medians; flat.
     solver : LevelScratch
         For the solver.
     frame_taps : tuple of ndarray
@@ -78,6 +78,7 @@ class LevelArrays:
     increment: NDArray[Any]
     filtered: NDArray[Any]
     scratch: NDArray[Any]
+    median_scratch: NDArray[Any]
     solver: LevelScratch
     frame_taps: tuple[NDArray[Any], ...]
 
@@ -87,8 +88,8 @@ class Workspace:
 
     Parameters
     ----------
-    levels : tuple of (Level, dtype)
-        Levels from coarsest to finest, and the type each is computed in.
+    levels : tuple of (Level, dtype, dtype)
+        Levels from coarsest to finest, and the types of their frames and of their solver.
     shape : tuple of int
         Channels, height and width of the frames.
     dtype : dtype
@@ -101,7 +102,7 @@ class Workspace:
 
     def __init__(
         self,
-        levels: tuple[tuple[Level, np.dtype[Any]], ...],
+        levels: tuple[tuple[Level, np.dtype[Any], np.dtype[Any]], ...],
         shape: tuple[int, int, int],
         dtype: np.dtype[Any],
         data_term: str,
@@ -111,15 +112,13 @@ class Workspace:
         memory = _Memory()
         plans = []
         previous = (2, height, width)
-        for number, (level, kind) in enumerate(levels):
+        for number, (level, kind, solver_kind) in enumerate(levels):
             size = (level.height, level.width)
             scratch = max(
                 resize_scratch_size(shape, size),
                 resize_scratch_size(previous, size),
-                median_scratch_size(size),
                 tensor_scratch_size(size, data_term),
             )
-            solver = scratch_sizes(channels, *size, robust, kind)
             shapes: dict[str, tuple[int, ...]] = {
                 # The field of the level before is still needed.
                 f"field{number % 2}": (2, *size),
@@ -127,13 +126,20 @@ class Workspace:
                 "warped": (channels, *size),
                 "tensor": (channels, COMPONENTS, *size),
                 "padded": (2, level.height + 2, level.width + 2),
+                "scratch": (scratch,),
+            }
+            solved: dict[str, tuple[int, ...]] = {
                 "increment": (2, *size),
                 "filtered": size,
-                "scratch": (scratch,),
-            } | {name: (count,) for name, count in solver.items()}
-            for name, needed in shapes.items():
-                memory.reserve(name, needed, kind)
-            plans.append((shapes, kind, resize_tables(shape, size, kind)))
+                "median_scratch": (median_scratch_size(size),),
+            }
+            sizes = scratch_sizes(channels, *size, robust, solver_kind)
+            solved |= {name: (count,) for name, count in sizes.items()}
+            needs = {name: (needed, kind) for name, needed in shapes.items()}
+            needs |= {name: (needed, solver_kind) for name, needed in solved.items()}
+            for name, (needed, type_) in needs.items():
+                memory.reserve(name, needed, type_)
+            plans.append((needs, resize_tables(shape, size, kind)))
             previous = (2, *size)
         last = resize_scratch_size(previous, shape)
         whole = (2, height, width)
@@ -147,8 +153,8 @@ class Workspace:
         self.last = memory.array("last", (last,), dtype)
         """Scratch for the last resizing of the displacement."""
         self.levels = []
-        for shapes, kind, taps in plans:
-            arrays = {name: memory.array(name, needed, kind) for name, needed in shapes.items()}
+        for needs, taps in plans:
+            arrays = {name: memory.array(name, *needed) for name, needed in needs.items()}
             solver_arrays = {name: arrays.pop(name) for name in ("data", "system", "rim", "psi")}
             field = next(arrays.pop(name) for name in ("field0", "field1") if name in arrays)
             self.levels.append(

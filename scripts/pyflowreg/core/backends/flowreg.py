@@ -39,10 +39,12 @@ class FlowregBackend:
         return FlowregPlan(fixed, parameters)
 
 
-SINGLE_BELOW = 3.2
-"""With `precision: single`, levels of a larger grid spacing (px) are still computed in float64.
-They are cheap, and they are where rounding grows: the normalised data term sees the second
-derivatives of a smooth, small image, and every finer level starts from the result."""
+FRAMES_SINGLE_BELOW = 4.0
+SOLVER_SINGLE_BELOW = 5.0
+"""With `precision: single`, frames and motion tensors of levels of a larger grid spacing (px) are
+still computed in float64, and the coarsest levels are solved in it. They are cheap, and they are
+where rounding grows: the normalised data term sees the second derivatives of a smooth, small image,
+and every finer level starts from the result."""
 
 
 @dataclass(frozen=True)
@@ -124,7 +126,9 @@ class FlowregPlan:
             )
         ]
         self._layout = (
-            tuple((entry.level, entry.dtype) for entry in self._levels),
+            tuple(
+                (entry.level, entry.dtype, entry.settings.a_data.dtype) for entry in self._levels
+            ),
             (self._channels, self.height, self.width),
             parameters.dtype,
             parameters.data_term,
@@ -134,7 +138,9 @@ class FlowregPlan:
     def _plan_level(self, planes: NDArray[Any], level: Level) -> _PlanLevel:
         parameters = self.parameters
         channels = len(planes)
-        dtype = parameters.dtype if level.spacing <= SINGLE_BELOW else np.dtype(np.float64)
+        double = np.dtype(np.float64)
+        dtype = parameters.dtype if level.spacing <= FRAMES_SINGLE_BELOW else double
+        solved = parameters.dtype if level.spacing <= SOLVER_SINGLE_BELOW else double
         size = (level.height, level.width)
         weight = parameters.weight_planes(self.height, self.width, channels)
         if weight.shape[1:] != (1, 1):
@@ -142,7 +148,7 @@ class FlowregPlan:
             weight = np.maximum(_resized(weight, *size, dtype), 0)
         alpha_x, alpha_y = (alpha * level.alpha_scale for alpha in parameters.alpha)
         settings = LevelSettings(
-            a_data=parameters.exponents(channels).astype(dtype),
+            a_data=parameters.exponents(channels).astype(solved),
             a_smooth=parameters.a_smooth,
             alpha=(alpha_x, alpha_y),
             hx=level.hx,
@@ -153,7 +159,7 @@ class FlowregPlan:
             smoothness_epsilon=parameters.switches.smoothness_epsilon,
         )
         fixed = _resized(planes, *size, dtype)
-        return _PlanLevel(level, fixed, packed_weights(weight.astype(dtype)), settings, dtype)
+        return _PlanLevel(level, fixed, packed_weights(weight.astype(solved)), settings, dtype)
 
     def displacements(
         self, moving: NDArray[Any], uv: NDArray[Any] | None = None, threads: int = 1
@@ -236,5 +242,5 @@ class FlowregPlan:
         filtered = min(level.height, level.width) > MEDIAN_ABOVE
         twice = filtered and level.spacing <= parameters.switches.flow_median_spacing
         _leave_level(
-            arrays.increment, arrays.field, filtered, twice, arrays.filtered, arrays.scratch
+            arrays.increment, arrays.field, filtered, twice, arrays.filtered, arrays.median_scratch
         )
