@@ -88,14 +88,6 @@ def test_error_of_a_recording_ignores_where_it_rests(module, truth):
     assert accuracy.recording_error(w, still) == pytest.approx(1, abs=1e-6)
 
 
-def test_errors_are_those_of_every_second_frame(module, truth):
-    accuracy = module("accuracy")
-    some = accuracy.scored(truth)
-    assert some.shape == (3, 48, 56)
-    x, y = np.array([3.0]), np.array([7.0])
-    assert np.array_equal(some.within(2, x, y), truth.within(4, x, y))
-
-
 def test_rigid_fields_undo_rigid_motion(module, truth):
     accuracy = module("accuracy")
     moved = constant(truth, 2.0, -1.0)

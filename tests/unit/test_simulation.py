@@ -167,6 +167,15 @@ def test_perfect_fields_score_zero_and_no_correction_scores_the_motion():
     assert uncorrected == pytest.approx(motion[:, 12:-12, 12:-12], abs=1e-9)
 
 
+def test_errors_can_be_measured_at_some_pixels():
+    truth = recording_truth(SMALL, 0)
+    w = np.random.default_rng(3).normal(size=(6, 56, 64, 2))
+    whole = stage1_error(w, truth, border=5)
+    assert np.array_equal(stage1_error(w, truth, border=5, step=3), whole[:, ::3, ::3])
+    with pytest.raises(ValueError, match="no interior"):
+        stage1_error(w, truth, border=28, step=3)
+
+
 def test_a_static_offset_of_the_reference_is_not_an_error():
     truth = recording_truth(SMALL, 0)
     still = replace(truth, fields=(), weights=np.zeros((6, 0)))

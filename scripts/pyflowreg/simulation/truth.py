@@ -169,7 +169,12 @@ def load_truth(path: Path | str) -> RecordingTruth:
         )
 
 
-def stage1_residual(w: NDArray[np.floating], truth: RecordingTruth) -> Float:
+EVERYWHERE = (slice(None), slice(None))
+
+
+def stage1_residual(
+    w: NDArray[np.floating], truth: RecordingTruth, region: tuple[slice, slice] = EVERYWHERE
+) -> Float:
     """Measure what stage-1 fields leave of the motion: r_f(x) = w(x) + m_f(x + w(x)).
 
     Parameters
@@ -178,11 +183,13 @@ def stage1_residual(w: NDArray[np.floating], truth: RecordingTruth) -> Float:
         Stage-1 fields, pixels, backward map; zeros give the motion itself.
     truth : RecordingTruth
         The known motion.
+    region : tuple of slice, optional
+        Rows and columns to measure at; default all.
 
     Returns
     -------
     ndarray, float64, shape (T, H, W, 2)
-        Residual of every frame, pixels.
+        Residual of every frame, pixels; H and W are those of the region.
 
     Raises
     ------
@@ -192,10 +199,10 @@ def stage1_residual(w: NDArray[np.floating], truth: RecordingTruth) -> Float:
     expected = (*truth.shape, 2)
     if w.shape != expected:
         raise ValueError(f"The fields have the shape {w.shape}, the recording needs {expected}.")
-    x, y = pixel_grid(*truth.shape[1:])
-    residual = np.empty(expected)
+    x, y = (axis[region] for axis in pixel_grid(*truth.shape[1:]))
+    residual = np.empty((len(w), *x.shape, 2))
     for frame in range(truth.shape[0]):
-        field = np.asarray(w[frame], dtype=np.float64)
+        field = np.asarray(w[frame][region], dtype=np.float64)
         residual[frame] = field + truth.within(frame, x + field[..., 0], y + field[..., 1])
     return residual
 
@@ -225,7 +232,7 @@ def stage1_offset(w: NDArray[np.floating], truth: RecordingTruth) -> Float:
 
 
 def stage1_error(
-    w: NDArray[np.floating], truth: RecordingTruth, border: int = BORDER
+    w: NDArray[np.floating], truth: RecordingTruth, border: int = BORDER, *, step: int = 1
 ) -> NDArray[np.float64]:
     """Measure stage-1 fields against the truth.
 
@@ -240,20 +247,23 @@ def stage1_error(
         The known motion.
     border : int, default 12
         Pixels left out at each side.
+    step : int, default 1
+        Measure at every step-th row and column: what is smooth can be sampled, and evaluating the
+        motion takes long.
 
     Returns
     -------
     ndarray, float64, shape (T, H - 2 border, W - 2 border)
-        End-point error, pixels.
+        End-point error, pixels; with a step, that many times fewer rows and columns.
 
     Raises
     ------
     ValueError
         If the fields do not have the size of the recording, or nothing is left inside the border.
     """
-    residual = stage1_residual(w, truth)
+    residual = stage1_residual(w, truth, _interior(truth.shape[1:], border, step))
     residual -= residual.mean(axis=0)
-    return _interior_length(residual, border)
+    return np.asarray(np.linalg.norm(residual, axis=-1), dtype=np.float64)
 
 
 def stage2_error(
@@ -299,12 +309,12 @@ def stage2_error(
     error = np.stack([target_x - x, target_y - y], axis=-1) + tissue
     if centre_offset is not None:
         error -= centre_offset
-    return _interior_length(error, border)
+    inner = error[_interior(error.shape[:2], border)]
+    return np.asarray(np.linalg.norm(inner, axis=-1), dtype=np.float64)
 
 
-def _interior_length(vectors: Float, border: int) -> NDArray[np.float64]:
-    height, width = vectors.shape[-3:-1]
+def _interior(shape: tuple[int, ...], border: int, step: int = 1) -> tuple[slice, slice]:
+    height, width = shape
     if min(height, width) <= 2 * border:
         raise ValueError(f"A {height} x {width} field has no interior beyond {border} px.")
-    inner = vectors[..., border : height - border, border : width - border, :]
-    return np.asarray(np.linalg.norm(inner, axis=-1), dtype=np.float64)
+    return slice(border, height - border, step), slice(border, width - border, step)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +14,8 @@ from pyflowreg.simulation import RecordingTruth, stage1_error
 from pyflowreg.simulation.motion import pixel_grid
 from pyflowreg.simulation.truth import BORDER
 
-SCORE_EVERY = 2
-"""Errors are those of every second frame: evaluating the true motion takes long."""
+STEP = 2
+"""Errors of recordings are measured at every second row and column."""
 
 
 def pair_error(w: NDArray[Any], truth: RecordingTruth, frame: int, border: int = BORDER) -> float:
@@ -42,14 +41,7 @@ def recording_error(fields: NDArray[Any], truth: RecordingTruth) -> float:
 
     A static offset of the reference is not motion and is subtracted.
     """
-    return float(np.median(stage1_error(fields, truth).mean(axis=(1, 2))))
-
-
-def scored(truth: RecordingTruth) -> RecordingTruth:
-    """Return the truth about every `SCORE_EVERY`-th frame."""
-    lines, weights = truth.line_motion[::SCORE_EVERY], truth.weights[::SCORE_EVERY]
-    shape = (len(lines), *truth.shape[1:])
-    return replace(truth, shape=shape, line_motion=lines, weights=weights)
+    return float(np.median(stage1_error(fields, truth, step=STEP).mean(axis=(1, 2))))
 
 
 def rigid_fields(truth: RecordingTruth) -> NDArray[np.float32]:

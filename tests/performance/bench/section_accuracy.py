@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from bench.accuracy import SCORE_EVERY, recording_error, rigid_fields, scored
+from bench.accuracy import recording_error, rigid_fields
 from bench.corrections import Job, found_fields, results, run, warm_up
 from bench.frames import load_truth, prepared, recording
 from bench.processes import Tool
@@ -109,7 +109,6 @@ def _scene(
 ) -> dict[str, Any]:
     """Run every tool on one scene; return its description, errors and seconds."""
     rows, reference = [], None
-    truth = scored(truth)
     for name, job in jobs(setup).items():
         log.info("%s", name)
         tool = tools[job.tool]
@@ -119,7 +118,7 @@ def _scene(
             seconds = run(
                 setup, job, tool, source, fields=True, n_reference=config.n_frames
             ).seconds
-            fields = found_fields(setup, job)[::SCORE_EVERY]
+            fields = found_fields(setup, job)
         if reference is None:
             reference = np.load(results(setup, job, fields=True) / "reference_frame.npy")
         row = {"name": name, "error": recording_error(fields, truth)}
@@ -139,7 +138,7 @@ def _scene(
 def _dis(
     setup: Setup, tool: Tool, source: Path, reference: np.ndarray | None
 ) -> tuple[np.ndarray, float]:
-    """Return fields of the scored frames, and the seconds that all would take.
+    """Return fields of all frames, and the seconds that they took.
 
     DIS makes no reference: it gets ours, and the frames prepared as for `get_displacement`.
     """
@@ -147,12 +146,12 @@ def _dis(
 
     assert reference is not None  # our jobs come first
     frames = tifffile.imread(source)
-    fixed, *moving = prepared(reference[..., 0], frames[::SCORE_EVERY])
+    fixed, *moving = prepared(reference[..., 0], frames)
     pairs, out = setup.work / "accuracy_pairs.npz", setup.work / "accuracy_dis.npy"
     atomic_save_npz(pairs, fixed=fixed, moving=np.stack(moving))
     arguments = {"pairs": str(pairs), "options": {}, "out": str(out)}
     seconds = tool("displacement", **arguments, threads=setup.threads).value
-    return np.load(out), float(np.mean(seconds)) * len(frames)
+    return np.load(out), float(np.sum(seconds))
 
 
 def table(result: dict[str, Any]) -> str:
@@ -176,16 +175,12 @@ def table(result: dict[str, Any]) -> str:
     return text + (
         f"\n{result['frames']} frames of {result['side']} x {result['side']} pixels, corrected "
         "file to file; all of them make the reference (suite2p chooses its own, DIS gets that of "
-        f"the first row). Errors: every {_nth(SCORE_EVERY)} frame, mean over the pixels, median "
-        "over the frames. Settings are the defaults but for what is named. The last column is a "
-        f"by-product of single runs with {result['threads']} threads, making the reference "
-        "included (DIS: the flow alone); stage 1 is timed in its own table.\n"
+        "the first row). Errors: mean over the pixels, median over the frames. Settings are the "
+        "defaults but for what is named. The last column is a by-product of single runs with "
+        f"{result['threads']} threads, making the reference included (DIS: the flow alone); "
+        "stage 1 is timed in its own table.\n"
     )
 
 
 def _waves(shortest: float) -> str:
     return f"{shortest:.0f} to {shortest * LONGEST_WAVE:.0f}"
-
-
-def _nth(number: int) -> str:
-    return {1: "single", 2: "second", 3: "third"}.get(number, f"{number}th")

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from bench.accuracy import SCORE_EVERY, recording_error, scored
+from bench.accuracy import recording_error
 from bench.corrections import N_REFERENCE, Job, found_fields, results, run, warm_up
 from bench.frames import beginning, first_frames, load_truth, recording
 from bench.setup import TITLES, Setup
@@ -54,8 +54,7 @@ def measure(setup: Setup) -> dict[str, Any]:
     ]
     count = setup.accuracy_frames
     nothing = np.zeros((count, setup.side, setup.side, 2), dtype=np.float32)
-    truth = scored(first_frames(load_truth(truth_file), count))
-    motion = recording_error(nothing[::SCORE_EVERY], truth)
+    motion = recording_error(nothing, first_frames(load_truth(truth_file), count))
     sizes = {"side": setup.side, "threads": setup.threads, "frames": setup.frames}
     return {
         "rows": rows,
@@ -136,9 +135,9 @@ def _error(setup: Setup, job: Job, source: Path, truth_file: Path, *, there: boo
         log.info("%s, error", job.title)
         with setup.tool(job.tool) as tool:
             run(setup, job, tool, beginning(setup.work, source, count), fields=True)
-    fields = found_fields(setup, job)[::SCORE_EVERY]
+    fields = found_fields(setup, job)
     shutil.rmtree(folder)
-    return recording_error(fields, scored(first_frames(load_truth(truth_file), count)))
+    return recording_error(fields, first_frames(load_truth(truth_file), count))
 
 
 def _result_file(setup: Setup, job: Job) -> Path:
@@ -189,7 +188,7 @@ def table(result: dict[str, Any]) -> str:
         f"{result['rows'][0]['repeats']} runs (the published package in `quality`: 1), each in a "
         "process of its own after a short one that pays for imports and compilation. "
         f"{N_REFERENCE} frames make the reference (suite2p chooses its own); suite2p's ratio is to "
-        f"`balanced`. Error: every second of {result['accuracy_frames']} frames, the same for all; "
+        f"`balanced`. Error: {result['accuracy_frames']} frames, the same for all; "
         f"without correction {digits(result['motion'])} px.\n"
     )
     if result["parallel"]:
