@@ -40,6 +40,7 @@ from pyflowreg.core.strips import (
     level_size,
     pack,
     pack_rim,
+    pack_strip,
     strip_count,
     unpack,
 )
@@ -121,7 +122,7 @@ def _sweep_together(system, height, width, count, ax, ay, robust, front):
 
 
 @kernel()
-def _sweeps(field, data, system, weights, starts, a_data, ax, ay, cx, cy, iterations, update_lag,
+def _sweeps(J, field, data, system, weights, starts, a_data, ax, ay, cx, cy, iterations, update_lag,
             a_smooth, eps_smooth, rim, psi):  # fmt: skip
     channels = a_data.size
     planes = TENSOR + 6 * channels
@@ -129,7 +130,13 @@ def _sweeps(field, data, system, weights, starts, a_data, ax, ay, cx, cy, iterat
     strips = strip_count(height, lanes_of(system))
     # Weights that are the same everywhere are one record.
     weight_step = 0 if weights.size == channels * lanes_of(weights) else 1
+    size = height * width
+    tensors = J.ravel()
     for strip in range(strips):
+        # One strip after the other, because a strip stays in the cache.
+        pack_strip(
+            tensors, 0, width, size, 6 * channels, height, width, data, planes, TENSOR, strip
+        )
         if a_smooth is None:
             laplacians(data, planes, height, width, strip, ax, ay)
         start(data, system, weights, weight_step, starts, channels, height, width, strip, ax, ay,
@@ -167,9 +174,7 @@ def _solve(J, field, data, system, weights, starts, a_data, ax, ay, cx, cy, iter
     around = (height + 2) * stride
     pack(field.ravel(), stride + 1, stride, around, 2, height, width, data, planes, U)
     pack_rim(field, height, width, data, planes, U)
-    tensors = components * channels
-    pack(J.ravel(), 0, width, size, tensors, height, width, data, planes, TENSOR)
-    _sweeps(field, data, system, weights, starts, a_data, ax, ay, cx, cy, iterations, update_lag,
+    _sweeps(J, field, data, system, weights, starts, a_data, ax, ay, cx, cy, iterations, update_lag,
             a_smooth, eps_smooth, rim, psi)  # fmt: skip
     records = _QUADRATIC_PLANES if a_smooth is None else _ROBUST_PLANES
     unpack(system, records, DU, out.reshape(2 * size), 0, width, size, 2, height, width)

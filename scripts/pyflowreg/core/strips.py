@@ -282,32 +282,40 @@ def _squares_end(strip, height, width, lanes):
 
 
 @kernel()
-def pack(planes, origin, stride, size, count, height, width, records, per_record, number):
-    """Copy row-major planes to the planes from `number` on of records; 0 outside the frame.
+def pack_strip(planes, origin, stride, size, count, height, width, records, per_record, number,
+               strip):  # fmt: skip
+    """Copy one strip of row-major planes to the planes from `number` on of records.
 
-    planes : flat; row y of plane k begins at `origin + k size + y stride`.
+    planes : flat; row y of plane k begins at `origin + k size + y stride`. 0 outside the frame.
     """
     lanes = lanes_of(records)
     zero = records.dtype.type(0)
-    for strip in range(strip_count(height, lanes)):
-        first = first_position(strip, width, lanes)
-        end = _squares_end(strip, height, width, lanes)
-        top = origin + strip * lanes * stride
-        for p in range(lanes - 1, end, lanes):
-            # All planes of a record at once: it is written to memory once.
-            for k in range(count):
-                source = top + k * size + p
-                _pack_square(records, planes, per_record, number + k, first + p, source, stride)
-        for p in range(width + lanes - 1):
-            if p >= lanes - 1 and p < end:
-                continue
-            for k in range(count):
-                target = ((first + p) * per_record + number + k) * lanes
-                for lane in range(lanes):
-                    x = p - lane
-                    inside = strip * lanes + lane < height and x >= 0 and x < width
-                    source = top + k * size + lane * stride + x
-                    records[target + lane] = planes[source] if inside else zero
+    first = first_position(strip, width, lanes)
+    end = _squares_end(strip, height, width, lanes)
+    top = origin + strip * lanes * stride
+    for p in range(lanes - 1, end, lanes):
+        # All planes of a record at once: it is written to memory once.
+        for k in range(count):
+            source = top + k * size + p
+            _pack_square(records, planes, per_record, number + k, first + p, source, stride)
+    for p in range(width + lanes - 1):
+        if p >= lanes - 1 and p < end:
+            continue
+        for k in range(count):
+            target = ((first + p) * per_record + number + k) * lanes
+            for lane in range(lanes):
+                x = p - lane
+                inside = strip * lanes + lane < height and x >= 0 and x < width
+                source = top + k * size + lane * stride + x
+                records[target + lane] = planes[source] if inside else zero
+
+
+@kernel()
+def pack(planes, origin, stride, size, count, height, width, records, per_record, number):
+    """Copy row-major planes; see `pack_strip`."""
+    for strip in range(strip_count(height, lanes_of(records))):
+        pack_strip(planes, origin, stride, size, count, height, width, records, per_record,
+                   number, strip)  # fmt: skip
 
 
 @kernel()
