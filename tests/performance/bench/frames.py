@@ -97,11 +97,24 @@ def first_frames(truth: RecordingTruth, count: int) -> RecordingTruth:
     )
 
 
-def flow_pairs(work: Path, config: SimulationConfig, count: int) -> tuple[Path, Path, list[int]]:
+def flow_pairs(
+    work: Path, config: SimulationConfig, count: int, n_rest: int = N_REST
+) -> tuple[Path, Path, list[int]]:
     """Return pairs of frames for `get_displacement`, preprocessed as stage 1 does.
 
     The fixed image is the mean of frames without motion, so that the field of a pair is known
     without any offset.
+
+    Parameters
+    ----------
+    work : Path
+        Where files are kept.
+    config : SimulationConfig
+        The recording that the moving frames are from.
+    count : int
+        Pairs.
+    n_rest : int
+        Frames whose mean is the fixed image.
 
     Returns
     -------
@@ -116,11 +129,11 @@ def flow_pairs(work: Path, config: SimulationConfig, count: int) -> tuple[Path, 
 
     source, truth_file = recording(work, config)
     chosen = [int(k) for k in np.linspace(0, config.n_frames - 1, count + 2)[1:-1]]
-    target = work / f"pairs_{source.parent.name}_{count}.npz"
+    target = work / f"pairs_{source.parent.name}_{count}_{n_rest}.npz"
     if not target.is_file():
         moving = tifffile.imread(source, key=chosen).astype(np.float64)
         moving = moving.reshape(-1, config.height, config.width)  # one page comes without axis
-        fixed = _at_rest(config)
+        fixed = _at_rest(config, n_rest)
         light = (moving.mean() - DETECTOR_OFFSET) / (fixed.mean() - DETECTOR_OFFSET)
         fixed = (fixed - DETECTOR_OFFSET) * light + DETECTOR_OFFSET
         images = prepared(fixed, moving)
@@ -137,9 +150,9 @@ def prepared(fixed: NDArray[Any], moving: NDArray[Any]) -> list[NDArray[np.float
     ]
 
 
-def _at_rest(config: SimulationConfig) -> NDArray[np.float64]:
+def _at_rest(config: SimulationConfig, n_rest: int) -> NDArray[np.float64]:
     """Mean of frames of the same tissue without motion, with noise of their own."""
-    resting = replace(config, n_frames=N_REST)
+    resting = replace(config, n_frames=n_rest)
     truth = recording_truth(resting, 0)
     still = replace(
         truth,
@@ -150,7 +163,7 @@ def _at_rest(config: SimulationConfig) -> NDArray[np.float64]:
     # recording number 1: other noise and activity than in the moving frames
     for frame in recording_frames(resting, 1, session_scene(config), still):
         total += frame[..., 0]
-    return total / N_REST
+    return total / n_rest
 
 
 __all__ = [

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack
+from dataclasses import replace
 from typing import Any
 
+from bench.corrections import Job, run, warm_up
 from bench.frames import beginning, flow_pairs, recording
 from bench.setup import FLOW, QUALITIES, Setup
 from bench.tables import digits, markdown, span, summary, times
@@ -13,7 +14,7 @@ TITLE = "Cost model"
 SIDES = (256, 512, 1024)
 FRAMES = 48
 PAIR_FRAMES = 6
-"""Frames simulated for the pairs of every size."""
+"""Frames simulated for the pairs of every size, and again as many at rest; no errors here."""
 
 
 def measure(setup: Setup) -> dict[str, Any]:
@@ -27,7 +28,8 @@ def measure(setup: Setup) -> dict[str, Any]:
 
 def _pixels(setup: Setup) -> list[dict[str, Any]]:
     files = {
-        side: str(flow_pairs(setup.work, setup.config(PAIR_FRAMES, side), 1)[0]) for side in SIDES
+        side: str(flow_pairs(setup.work, setup.config(PAIR_FRAMES, side), 1, PAIR_FRAMES)[0])
+        for side in SIDES
     }
     rows = []
     with setup.tool("ours", threads=1) as tool:
@@ -44,27 +46,20 @@ def _pixels(setup: Setup) -> list[dict[str, Any]]:
 
 
 def _recordings(setup: Setup) -> list[dict[str, Any]]:
-    source, _ = recording(setup.work, setup.config(setup.frames))
+    source, _ = recording(setup.work, setup.config(max(setup.frames, FRAMES)))
     rows = []
-    with ExitStack() as stack:
-        tool = stack.enter_context(setup.tool("ours"))
+    with setup.tool("ours") as tool:
         for quality in setup.qualities:
             cases = [(FRAMES // 2, 1), (FRAMES, 1), (FRAMES, 2)]
             seconds: dict[tuple[int, int], list[float]] = {case: [] for case in cases}
-            for turn in range(setup.repeats + 1):
+            warm_up(setup, Job(quality, "ours", ()), tool, source)
+            for _ in range(setup.repeats):
                 for frames, threads in cases:
-                    call = tool(
-                        "compensate",
-                        recording=str(beginning(setup.work, source, frames)),
-                        folder=str(setup.work / "scaling"),
-                        options={
-                            "quality_setting": quality,
-                            "reference_frames": list(range(frames // 10)),
-                            "output_typename": "uint16",
-                        },
-                        threads=threads,
-                    )
-                    seconds[frames, threads] += [call.seconds] if turn else []
+                    part = beginning(setup.work, source, frames)
+                    given = replace(setup, threads=threads)
+                    job = Job(quality, "ours", (frames,))
+                    call = run(given, job, tool, part, n_reference=frames // 10)
+                    seconds[frames, threads].append(call.seconds)
             rows += [
                 {"quality": quality, "frames": frames, "threads": threads, **summary(found)}
                 for (frames, threads), found in seconds.items()
