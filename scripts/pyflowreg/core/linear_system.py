@@ -12,8 +12,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from numba import types
-
 from pyflowreg.core.power import power
 from pyflowreg.core.simd import Kernel, Variable, Vector, index, one_down, one_up, vector_code
 from pyflowreg.core.strips import Border, Neighbours, Records, Strip, along
@@ -59,9 +57,9 @@ def _laplacian(edges: Neighbours, n: Neighbours) -> Vector:
 
 
 @vector_code
-def laplacians(kernel, argument_types, data, planes, height, width, strip, ax, ay):
+def laplacians(kernel, data, planes, height, width, strip, ax, ay):
     """Laplacian of the displacement, with constant weights."""
-    records = Records(kernel, kernel.data(argument_types[0], data), planes, width)
+    records = Records(kernel, data, planes, width)
     whole = Strip(records, height, strip)
     x, y = kernel.all(ax), kernel.all(ay)
     edges = Neighbours(x, x, x, y, y)
@@ -112,83 +110,99 @@ def _first_weight(kernel: Kernel, starts: Any) -> Any:
     return weigh
 
 
-def _write_fold(kernel, argument_types, data, system, weights, weight_step, channel_values,
-                channels, height, width, strip, ax, ay, start):  # fmt: skip
-    """Fold all that is fixed between two updates into the planes of the linear system."""
-    robust = _is_given(argument_types[-1])
-    types_of = dict(
-        zip(("data", "system", "weights", "step", "values"), argument_types, strict=False)
-    )
-    planes = kernel.builder.add(kernel.builder.mul(channels, index(6)), index(TENSOR))
-    before = Records(kernel, kernel.data(types_of["data"], data), planes, width)
-    unknown = Records(
-        kernel, kernel.data(types_of["system"], system), index(SYSTEM_PLANES[robust]), width
-    )
-    weight = Records(kernel, kernel.data(types_of["weights"], weights), channels, width)
-    values = kernel.data(types_of["values"], channel_values)
-    weigh = (_first_weight(kernel, values) if start
-             else _robust_weight(kernel, values, EPSILON))  # fmt: skip
-    whole = Strip(unknown, height, strip)
-    x, y = kernel.all(ax), kernel.all(ay)
-    constant = (x + x) + (y + y)
-    omega, zero, one = (kernel.number(n) for n in (OMEGA, 0, 1))
+@dataclass
+class _Fold:
+    """Folds all that is fixed between two updates into the planes of the linear system."""
 
-    def step(position, borders):
-        place = kernel.builder.add(whole.first, position)
-        border = borders and borders[0]
-        du, dv = (zero, zero) if start else (unknown.load(place, DU), unknown.load(place, DV))
+    kernel: Kernel
+    data: Records
+    system: Records
+    weights: Records
+    weight_step: Any
+    channels: Any
+    ax: Vector
+    ay: Vector
+    robust: bool
+    start: bool
+
+    def step(self, place: Any, border: Border | None, weigh: Any) -> None:
+        """Write one vector of points."""
+        kernel, system = self.kernel, self.system
+        omega, zero = kernel.number(OMEGA), kernel.number(0)
+        du, dv = zero, zero
+        if not self.start:
+            du, dv = system.load(place, DU), system.load(place, DV)
+        weight_place = kernel.builder.mul(place, self.weight_step)
         j11, j22, j12, j13, j23 = _tensor_sums(
-            kernel, before, place, weight, kernel.builder.mul(place, weight_step), channels,
-            weigh, du, dv,
-        )  # fmt: skip
-        around = constant
-        if robust:
-            edges = Neighbours(one, x, x, y, y)
-            if not start:
-                around_psi = (unknown.load(place, EDGES + k) for k in range(4))
-                edges = _edges(Neighbours(before.load(place, PSI), *around_psi), x, y)
-                around = (edges.left + edges.right) + (edges.up + edges.down)
-            for offset, edge in enumerate(edges[1:]):
-                unknown.store(edge, place, EDGES + offset)
-            laplace_u = _laplacian(edges, before.neighbours(place, U))
-            laplace_v = _laplacian(edges, before.neighbours(place, V))
-        else:
-            laplace_u = before.load(place, LAPLACE_U)
-            laplace_v = before.load(place, LAPLACE_V)
-        diagonal_u, diagonal_v = around + j11, around + j22
+            kernel, self.data, place, self.weights, weight_place, self.channels, weigh, du, dv
+        )
+        around, laplace_u, laplace_v = self._smoothness(place)
         new = {
-            SCALE_U: omega / diagonal_u, SCALE_V: omega / diagonal_v, COUPLING: j12,
+            SCALE_U: omega / (around + j11), SCALE_V: omega / (around + j22), COUPLING: j12,
             RIGHT_U: laplace_u - j13, RIGHT_V: laplace_v - j23,
         }  # fmt: skip
-        if start:
+        if self.start:
             new |= {DU: zero, DV: zero}
         for plane, vector in new.items():
             # Zeros outside the frame stay zeros.
             inside = vector.where(border.inside, zero) if border else vector
-            unknown.store(inside, place, plane)
+            system.store(inside, place, plane)
 
-    along(kernel, [whole], step)
+    def _smoothness(self, place: Any) -> tuple[Vector, Vector, Vector]:
+        """Sum of the edges' weights, and the weighted Laplacian of the displacement."""
+        data, system, x, y = self.data, self.system, self.ax, self.ay
+        if not self.robust:
+            return (x + x) + (y + y), data.load(place, LAPLACE_U), data.load(place, LAPLACE_V)
+        edges = Neighbours(x, x, x, y, y)
+        if not self.start:
+            psi = (system.load(place, EDGES + k) for k in range(4))
+            edges = _edges(Neighbours(data.load(place, PSI), *psi), x, y)
+        for offset, edge in enumerate(edges[1:]):
+            system.store(edge, place, EDGES + offset)
+        around = (edges.left + edges.right) + (edges.up + edges.down)
+        laplace_u = _laplacian(edges, data.neighbours(place, U))
+        return around, laplace_u, _laplacian(edges, data.neighbours(place, V))
+
+
+def _write_fold(kernel, data, system, weights, weight_step, channels, height, width, strip, ax, ay,
+                robust, weigh, start):  # fmt: skip
+    planes = kernel.builder.add(kernel.builder.mul(channels, index(6)), index(TENSOR))
+    whole = Records(kernel, system, index(SYSTEM_PLANES[robust is not None]), width)
+    fold = _Fold(
+        kernel,
+        Records(kernel, data, planes, width),
+        whole,
+        Records(kernel, weights, channels, width),
+        weight_step,
+        channels,
+        kernel.all(ax),
+        kernel.all(ay),
+        robust is not None,
+        start,
+    )
+    line = Strip(whole, height, strip)
+
+    def step(position, borders):
+        place = kernel.builder.add(line.first, position)
+        fold.step(place, borders and borders[0], weigh)
+
+    along(kernel, [line], step)
 
 
 @vector_code
-def start(kernel, argument_types, data, system, weights, weight_step, starts, channels,
-           height, width, strip, ax, ay, robust):  # fmt: skip
+def start(kernel, data, system, weights, weight_step, starts, channels, height, width, strip,
+          ax, ay, robust):  # fmt: skip
     """Set up the linear system before the first sweep."""
-    _write_fold(kernel, argument_types, data, system, weights, weight_step, starts, channels,
-                height, width, strip, ax, ay, start=True)  # fmt: skip
+    _write_fold(kernel, data, system, weights, weight_step, channels, height, width, strip, ax, ay,
+                robust, _first_weight(kernel, starts), start=True)  # fmt: skip
 
 
 @vector_code
-def fold(kernel, argument_types, data, system, weights, weight_step, exponents, channels,
-          height, width, strip, ax, ay, robust):  # fmt: skip
+def fold(kernel, data, system, weights, weight_step, exponents, channels, height, width, strip,
+         ax, ay, robust):  # fmt: skip
     """Update the linear system."""
-    _write_fold(kernel, argument_types, data, system, weights, weight_step, exponents, channels,
-                height, width, strip, ax, ay, start=False)  # fmt: skip
-
-
-def _is_given(argument_type: Any) -> bool:
-    """Tell whether an argument is not None; kernels are compiled for either case."""
-    return not isinstance(argument_type, types.NoneType)
+    _write_fold(kernel, data, system, weights, weight_step, channels, height, width, strip, ax, ay,
+                robust, _robust_weight(kernel, exponents, EPSILON), start=False)  # fmt: skip
 
 
 @dataclass
@@ -245,14 +259,13 @@ def _write_sweep_step(kernel: Kernel, records: Records, chain: _Chain, position:
 
 
 @vector_code
-def sweep(kernel, argument_types, system, height, width, strip, chains, ax, ay, robust):
+def sweep(kernel, system, height, width, strip, chains, ax, ay, robust):
     """Sweep along `strip`, and with the sweeps after that along the strips above it."""
-    is_robust = _is_given(argument_types[-1])
     builder = kernel.builder
-    planes = index(SYSTEM_PLANES[is_robust])
-    records = Records(kernel, kernel.data(argument_types[0], system), planes, width)
+    planes = index(SYSTEM_PLANES[robust is not None])
+    records = Records(kernel, system, planes, width)
     x, y = kernel.all(ax), kernel.all(ay)
-    constant = None if is_robust else Neighbours(x, x, x, y, y)
+    constant = None if robust is not None else Neighbours(x, x, x, y, y)
     for count in range(1, FUSED + 1):
         with builder.if_then(builder.icmp_signed("==", chains, index(count))):
             fused = [

@@ -81,8 +81,8 @@ def power(kernel: Kernel, x: Vector, exponent: Vector) -> Vector:
 
 
 @vector_code
-def _raise_vector(kernel, argument_types, values, position, exponent):
-    place = kernel.offset(kernel.data(argument_types[0], values), position)
+def _raise_vector(kernel, values, position, exponent):
+    place = kernel.offset(values, position)
     kernel.store(power(kernel, kernel.load(place), kernel.all(exponent)), place)
 
 

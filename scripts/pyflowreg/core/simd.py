@@ -172,10 +172,6 @@ class Kernel:
         )
         written.align = self._alignment
 
-    def data(self, array_type: Any, array: Any) -> Any:
-        """Address of an array's first number."""
-        return self.context.make_array(array_type)(self.context, self.builder, array).data
-
     def offset(self, pointer: Any, elements: Any) -> Any:
         """Address so many numbers further on."""
         return self.builder.gep(pointer, [elements])
@@ -233,23 +229,33 @@ def vector_code(function: Callable[..., None]) -> Any:
     Parameters
     ----------
     function : callable
-        Called as ``function(kernel, types, *values)``; `types` and `values` are those of the
-        arguments, the first of which must be an array of the numbers the kernel works on.
+        Called as ``function(kernel, *values)`` with one value per argument: of an array the address
+        of its first number, of None nothing else than None. The first argument must be an array of
+        the numbers that the kernel works on.
     """
 
     def code(typing_context, *arguments):  # type: ignore[no-untyped-def]
         def generate(context, builder, signature, values):  # type: ignore[no-untyped-def]
             kernel = Kernel(context, builder, signature.args[0].dtype)
-            function(kernel, signature.args, *values)
+            pairs = zip(signature.args, values, strict=True)
+            function(kernel, *(_usable(context, builder, kind, value) for kind, value in pairs))
             return context.get_dummy_value()
 
         return types.void(*arguments), generate
 
     # numba looks for the number of arguments.
-    _, *parameters = inspect.signature(function).parameters.values()
+    parameters = list(inspect.signature(function).parameters.values())
     code.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     code.__name__ = function.__name__
     return intrinsic(code)
+
+
+def _usable(context: Any, builder: Any, kind: Any, value: Any) -> Any:
+    if isinstance(kind, types.NoneType):
+        return None
+    if isinstance(kind, types.Array):
+        return context.make_array(kind)(context, builder, value).data
+    return value
 
 
 def bit_pattern(kernel: Kernel, number: float) -> int:

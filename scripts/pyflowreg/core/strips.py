@@ -246,10 +246,10 @@ def along(
 
 
 @vector_code
-def _pack_square(kernel, argument_types, records, plane, planes, number, position, source, stride):
+def _pack_square(kernel, records, plane, planes, number, position, source, stride):
     """Copy a square of a row-major plane, skewed; its first point is plane[source]."""
-    rows = kernel.offset(kernel.data(argument_types[1], plane), source)
-    target = Records(kernel, kernel.data(argument_types[0], records), planes, index(0))
+    rows = kernel.offset(plane, source)
+    target = Records(kernel, records, planes, index(0))
     # One row down and one column to the left.
     step = kernel.builder.sub(stride, index(1))
     lines = []
@@ -261,11 +261,11 @@ def _pack_square(kernel, argument_types, records, plane, planes, number, positio
 
 
 @vector_code
-def _unpack_square(kernel, argument_types, plane, records, planes, number, position, source,
+def _unpack_square(kernel, records, plane, planes, number, position, source,
                    stride):  # fmt: skip
     """Copy a skewed square back to a row-major plane."""
-    rows = kernel.offset(kernel.data(argument_types[0], plane), source)
-    origin = Records(kernel, kernel.data(argument_types[1], records), planes, index(0))
+    rows = kernel.offset(plane, source)
+    origin = Records(kernel, records, planes, index(0))
     step = kernel.builder.sub(stride, index(1))
     vectors = [origin.load(position, number, shift) for shift in range(kernel.lanes)]
     for line in transposed(vectors):
@@ -350,7 +350,7 @@ def unpack(records, per_record, number, planes, origin, stride, size, count, hei
         for p in range(lanes - 1, end, lanes):
             for k in range(count):
                 source = top + k * size + p
-                _unpack_square(planes, records, per_record, number + k, first + p, source, stride)
+                _unpack_square(records, planes, per_record, number + k, first + p, source, stride)
         for p in range(width + lanes - 1):
             if p >= lanes - 1 and p < end:
                 continue
