@@ -19,8 +19,11 @@ from pyflowreg.quality.metrics import load_displacements, load_field
 from pyflowreg.simulation import SimulationConfig, simulate_session
 
 TITLE = "Errors on the demo sessions"
-CASES = [(1, "quality"), (1, "balanced"), (1, "fast"), (2, "balanced")]
+CASES = [(1, "quality"), (1, "balanced"), (2, "balanced")]
 """Channels and settings."""
+
+SLOW = "quality"
+"""Setting that is left to this package: the published one takes minutes."""
 
 
 def measure(setup: Setup) -> dict[str, Any]:
@@ -42,7 +45,7 @@ def measure(setup: Setup) -> dict[str, Any]:
             "save_valid_idx": True,
         }
         for name in ("ours", "peer"):
-            if name in setup.pythons:
+            if name in setup.pythons and not (name == "peer" and quality == SLOW):
                 output = setup.work / f"demo_{name}"
                 errors = _errors(setup, name, simulation, session, output, options)
                 rows.append({"channels": channels, "quality": quality, "tool": name, **errors})

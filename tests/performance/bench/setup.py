@@ -83,8 +83,8 @@ class Setup:
 
     work: Path
     pythons: dict[str, str]
-    repeats: int = 3
-    frames: int = 120
+    repeats: int = 2
+    frames: int = 100
     peer_frames: int = 40
     accuracy_frames: int = 40
     pairs: int = 3
