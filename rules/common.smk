@@ -60,9 +60,8 @@ def field_of(wildcards):
 
 
 def stage1_mem_mb(wildcards, input, threads, attempt):
-    return resources.stage1_mem_mb(
-        resources.read_header(input.header), threads, attempt
-    )
+    header = resources.read_header(input.header)
+    return resources.stage1_mem_mb(header, threads, attempt, PLAN.config.precision)
 
 
 def stage1_runtime(wildcards, input, threads, attempt):

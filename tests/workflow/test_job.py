@@ -116,3 +116,39 @@ def test_a_second_attempt_reserves_more() -> None:
 
 def test_fields_of_all_frames_need_disk() -> None:
     assert resources.stage1_disk_mb(header(), save_w=True) > 3 * resources.stage1_disk_mb(header())
+
+
+PEAK = """
+import sys, tracemalloc
+import numpy as np
+from pyflowreg.io import open_writer
+from pyflowreg.motion_correction import OFOptions, compensate_recording
+
+path, channels, precision, threads = sys.argv[1], int(sys.argv[2]), sys.argv[3], int(sys.argv[4])
+frames = np.random.default_rng(0).integers(0, 99, (1, 160, 160, channels)).astype(np.uint16)
+with open_writer(path, shape=(80, *frames.shape[1:]), dtype=frames.dtype) as writer:
+    for _ in range(80):
+        writer.write(frames)
+options = OFOptions(
+    input_file=path, output_path=path + ".out", output_typename="input", reference_frames=[0, 1],
+    iterations=2, precision=precision, save_w=True, output_format="HDF5",
+)
+compensate_recording(options, threads=1)  # compiles
+tracemalloc.start()
+compensate_recording(options, threads=threads)
+sys.stdout.write(str(tracemalloc.get_traced_memory()[1] / 2**20))
+"""
+
+
+@pytest.mark.parametrize(("channels", "precision"), [(1, "single"), (2, "double")])
+def test_the_estimate_bounds_what_a_correction_allocates(
+    tmp_path: Path, channels: int, precision: str
+) -> None:
+    arguments = [str(tmp_path / "rec.h5"), str(channels), precision, "3"]
+    done = subprocess.run(
+        [sys.executable, "-c", PEAK, *arguments], capture_output=True, text=True, check=True
+    )
+    size = {"shape": [80, 160, 160, channels], "itemsize": 2}
+    expected = resources.stage1_mem_mb(size, 3, precision=precision)
+    without_base = expected - resources.BASE_MB * resources.SAFETY
+    assert without_base / 3 < float(done.stdout) < without_base

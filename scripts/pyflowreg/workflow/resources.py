@@ -16,21 +16,23 @@ from pyflowreg.motion_correction.chunks import chunk_length
 
 MB = 1024**2
 
-# Peak of a job on a tiny recording, with numba, SciPy, h5py and tifffile loaded: 300 MB measured
-# with cached kernels, 410 MB when it compiles them.
-BASE_MB = 430
-# Float64 planes of the size of a frame that one thread holds while it solves one frame: pyramid
-# of both frames, six tensor planes and a weight per channel, increments, stencil weights.
-PLANES_PER_CHANNEL = 14
-PLANES_SHARED = 20
-# Per value of a chunk of frames: scaled, filtered, field and result. Peaks measured with 512 x 512
-# pixels: 416 MB with one channel, 498 MB with two; with 1024 x 1024 and two threads 737 MB.
-BYTES_PER_CHUNK_VALUE = 8 + 8 + 8 + 8
+# Peak of a job on a tiny recording, with numba, SciPy, h5py and tifffile loaded: 210 MB measured
+# with cached kernels, 400 MB when it compiles them.
+BASE_MB = 420
+# Planes of the size of a frame that one thread keeps while it computes one frame: the frame at two
+# sizes, before and after warping, tensors and data term per channel; fields, system and scratch.
+# Measured: 44 in float32 with 512 x 512 pixels and 16 threads, 41 in float64 with 1024 x 1024 and 8.
+PLANES_PER_CHANNEL = 16
+PLANES_SHARED = 32
+# Values of a chunk exist twice, because the next is read and the one before written meanwhile.
+# With all that: 424 MB measured with 512 x 512 pixels and two threads, 475 MB with two channels;
+# in float64 582 and 751 MB; with 1024 x 1024, in float32, 819 and 1095 MB.
+COPIES = 2
 # Seconds of one core per million pixels, frame and channel at the finest quality: 7.3 measured.
 SECONDS_PER_MEGAPIXEL = 8.0
 # Stage 2 solves one field per recording, at full resolution and in double precision.
 SECONDS_PER_FIELD_MEGAPIXEL = 30.0
-SAFETY = 1.5
+SAFETY = 1.3
 
 
 def read_header(path: str | Path) -> dict[str, Any]:
@@ -61,13 +63,17 @@ def _size(header: Mapping[str, Any]) -> tuple[int, int, int, int, int]:
     return frames, height, width, channels, int(header["itemsize"])
 
 
-def chunk_mb(header: Mapping[str, Any]) -> float:
+def chunk_mb(header: Mapping[str, Any], threads: int = 1, precision: str = "double") -> float:
     """Return the memory of one chunk of frames with everything computed from it.
 
     Parameters
     ----------
     header : mapping
         Of the recording; see `read_header`.
+    threads : int
+        Frames computed at the same time.
+    precision : str
+        Of the optical flow, "single" or "double".
 
     Returns
     -------
@@ -75,11 +81,40 @@ def chunk_mb(header: Mapping[str, Any]) -> float:
         MB.
     """
     frames, height, width, channels, itemsize = _size(header)
-    values = min(frames, chunk_length(height, width, channels)) * height * width * channels
-    return values * (BYTES_PER_CHUNK_VALUE + itemsize) / MB
+    pixels = min(frames, chunk_length(height, width, channels, threads)) * height * width
+    flow = _flow_itemsize(precision)
+    # Raw, smooth and corrected frames; two components of the field; the mask.
+    per_pixel = channels * (itemsize + flow + itemsize) + 2 * flow + 1
+    return pixels * per_pixel * COPIES / MB
 
 
-def stage1_mem_mb(header: Mapping[str, Any], threads: int = 1, attempt: int = 1) -> int:
+def solver_mb(header: Mapping[str, Any], precision: str = "double") -> float:
+    """Return the memory in which one thread computes one frame.
+
+    Parameters
+    ----------
+    header : mapping
+        Of the recording; see `read_header`.
+    precision : str
+        Of the optical flow, "single" or "double".
+
+    Returns
+    -------
+    float
+        MB.
+    """
+    _, height, width, channels, _ = _size(header)
+    planes = PLANES_SHARED + PLANES_PER_CHANNEL * channels
+    return planes * height * width * _flow_itemsize(precision) / MB
+
+
+def _flow_itemsize(precision: str) -> int:
+    return 4 if precision == "single" else 8
+
+
+def stage1_mem_mb(
+    header: Mapping[str, Any], threads: int = 1, attempt: int = 1, precision: str = "double"
+) -> int:
     """Return the memory of the motion correction of one recording.
 
     It does not grow with the length of a recording: frames pass through in chunks.
@@ -92,15 +127,17 @@ def stage1_mem_mb(header: Mapping[str, Any], threads: int = 1, attempt: int = 1)
         Frames computed at the same time.
     attempt : int
         Snakemake's count of tries, from 1; multiplies the result.
+    precision : str
+        Of the optical flow, "single" or "double".
 
     Returns
     -------
     int
         MB.
     """
-    _, height, width, channels, _ = _size(header)
-    solver = threads * (PLANES_SHARED + PLANES_PER_CHANNEL * channels) * height * width * 8 / MB
-    return math.ceil((BASE_MB + solver + chunk_mb(header)) * SAFETY) * attempt
+    solver = threads * solver_mb(header, precision)
+    chunk = chunk_mb(header, threads, precision)
+    return math.ceil((BASE_MB + solver + chunk) * SAFETY) * attempt
 
 
 def stage1_runtime(header: Mapping[str, Any], threads: int = 1, attempt: int = 1) -> int:
@@ -168,8 +205,7 @@ def session_mem_mb(headers: Iterable[Mapping[str, Any]], attempt: int = 1) -> in
         plane = height * width * 8 / MB
         # Average, field, two masks and their aligned copies stay; one field is solved at a time.
         total += plane * (channels + 4)
-        largest = max(largest, plane * (PLANES_SHARED + PLANES_PER_CHANNEL * channels))
-        largest = max(largest, chunk_mb(header))
+        largest = max(largest, solver_mb(header), chunk_mb(header))
     return math.ceil((BASE_MB + total + largest) * SAFETY) * attempt
 
 
