@@ -21,6 +21,7 @@ from pyflowreg.core.vectors import (
     splat,
     square_root,
     store,
+    times_plus,
     zeros_one,
     zeros_register,
 )
@@ -70,15 +71,17 @@ def _gradient_vector(zero, scratch, total, change, spacing, eps, x, out, place, 
     fxt = (load(zero, scratch, here + x + 2) - load(zero, scratch, here + x)) * cx
     fyt = (load(zero, scratch, below + x + 1) - load(zero, scratch, above + x + 1)) * cy
     one = splat(zero, scratch.dtype.type(1))
-    fxy2 = fxy * fxy
-    nx = one / (fxx * fxx + fxy2 + eps)
-    ny = one / (fxy2 + fyy * fyy + eps)
-    store(out, place, nx * (fxx * fxx) + ny * fxy2)
-    store(out, place + size, nx * fxy2 + ny * (fyy * fyy))
-    store(out, place + 2 * size, nx * (fxt * fxt) + ny * (fyt * fyt))
-    store(out, place + 3 * size, nx * (fxx * fxy) + ny * (fxy * fyy))
-    store(out, place + 4 * size, nx * (fxx * fxt) + ny * (fxy * fyt))
-    store(out, place + 5 * size, nx * (fxy * fxt) + ny * (fyy * fyt))
+    squared = times_plus(fxy, fxy, eps)
+    nx = one / times_plus(fxx, fxx, squared)
+    ny = one / times_plus(fyy, fyy, squared)
+    ax, bx, cx = nx * fxx, nx * fxy, nx * fxt
+    ay, by, cy = ny * fxy, ny * fyy, ny * fyt
+    store(out, place, times_plus(ax, fxx, ay * fxy))
+    store(out, place + size, times_plus(bx, fxy, by * fyy))
+    store(out, place + 2 * size, times_plus(cx, fxt, cy * fyt))
+    store(out, place + 3 * size, times_plus(ax, fxy, ay * fyy))
+    store(out, place + 4 * size, times_plus(ax, fxt, ay * fyt))
+    store(out, place + 5 * size, times_plus(bx, fxt, by * fyt))
 
 
 @inline_kernel()
@@ -140,12 +143,12 @@ def _brightness_vector(zero, scratch, total, change, codes, spacing, x, out, pla
         fx = (load(zero, scratch, here + p + 2) - load(zero, scratch, here + p)) * cx
         fy = (load(zero, scratch, below + p + 1) - load(zero, scratch, above + p + 1)) * cy
         ft = load(zero, scratch, change + p + 1)
-        j11 = j11 + factor * (fx * fx)
-        j22 = j22 + factor * (fy * fy)
-        j33 = j33 + factor * (ft * ft)
-        j12 = j12 + factor * (fx * fy)
-        j13 = j13 + factor * (fx * ft)
-        j23 = j23 + factor * (fy * ft)
+        j11 = times_plus(factor * fx, fx, j11)
+        j22 = times_plus(factor * fy, fy, j22)
+        j33 = times_plus(factor * ft, ft, j33)
+        j12 = times_plus(factor * fx, fy, j12)
+        j13 = times_plus(factor * fx, ft, j13)
+        j23 = times_plus(factor * fy, ft, j23)
     store(out, place, j11)
     store(out, place + size, j22)
     store(out, place + 2 * size, j33)

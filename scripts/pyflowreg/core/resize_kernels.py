@@ -17,6 +17,7 @@ from pyflowreg.core.vectors import (
     splat,
     store,
     store_transposed,
+    times_plus,
     zeros_block,
     zeros_eight,
     zeros_one,
@@ -41,14 +42,14 @@ def _weighted_rows(zero, planes, start, width, taps, weights, y, target, target_
         total = zero
         for k in range(y * count, y * count + count):
             row = load(zero, planes, start + element(taps, k) * width + first)
-            total = total + splat(zero, element(weights, k)) * row
+            total = times_plus(splat(zero, element(weights, k)), row, total)
         store(target, target_start + first, total)
 
 
 @inline_kernel()
-def _weighted(zero, columns, start, taps, weights, k):
+def _add_weighted(zero, columns, start, taps, weights, k, total):
     column = load(zero, columns, start + GROUP * element(taps, k))
-    return splat(zero, element(weights, k)) * column
+    return times_plus(splat(zero, element(weights, k)), column, total)
 
 
 @inline_kernel()
@@ -59,10 +60,10 @@ def _weighted_columns(zero, columns, start, taps, weights, x, last):
     third, fourth = min(x + 2, last) * count, min(x + 3, last) * count
     a = b = c = d = zero
     for k in range(count):
-        a = a + _weighted(zero, columns, start, taps, weights, first + k)
-        b = b + _weighted(zero, columns, start, taps, weights, second + k)
-        c = c + _weighted(zero, columns, start, taps, weights, third + k)
-        d = d + _weighted(zero, columns, start, taps, weights, fourth + k)
+        a = _add_weighted(zero, columns, start, taps, weights, first + k, a)
+        b = _add_weighted(zero, columns, start, taps, weights, second + k, b)
+        c = _add_weighted(zero, columns, start, taps, weights, third + k, c)
+        d = _add_weighted(zero, columns, start, taps, weights, fourth + k, d)
     return a, b, c, d
 
 

@@ -3,7 +3,8 @@
 Where the compiler does not vectorise a plain loop (many arrays that might overlap, results that
 stay in registers through an inner loop), the loop is written on vectors. The compiler breaks a
 vector down to what the machine has, so that a vector longer than a register is a block of
-registers. Every operation rounds as the plain one does: results are the same on every machine.
+registers. Every operation rounds as the plain one does, the same on every machine; except that
+`times_plus` does not round the product where the machine can add to it unrounded.
 
 Positions count numbers from the beginning of a contiguous array of any dimension.
 """
@@ -227,6 +228,22 @@ def _apply(name: str) -> Any:
         return vector(vector), generate
 
     return function
+
+
+@intrinsic
+def times_plus(typing_context, a, b, c):
+    """Compute a * b + c, rounded once wherever the machine can."""
+    if not isinstance(a, Vector) or not a == b == c:
+        return None
+
+    def generate(context, builder, sig, args):
+        kind = args[0].type
+        name = f"llvm.fmuladd.v{kind.count}{kind.element.intrinsic_name}"
+        function_type = ir.FunctionType(kind, [kind] * 3)
+        called = cgutils.get_or_insert_function(builder.module, function_type, name)
+        return builder.call(called, args)
+
+    return a(a, b, c), generate
 
 
 square_root = _apply("sqrt")

@@ -20,6 +20,7 @@ from pyflowreg.core.vectors import (
     smaller,
     splat,
     store,
+    times_plus,
     transposed,
     whole_part,
     zeros_eight,
@@ -122,12 +123,14 @@ def _cubic_taps(places, height, width, count, weights):
 def _four_columns(zero, moving, plane, width, places, weights, x):
     """Weighted sums of four rows, at the four columns that sample `x` needs."""
     place = plane + np.int64(element(places, x + 2 * PIECE))
-    return (
-        splat(zero, element(weights, x + 4 * PIECE)) * load(zero, moving, place)
-        + splat(zero, element(weights, x + 5 * PIECE)) * load(zero, moving, place + width)
-        + splat(zero, element(weights, x + 6 * PIECE)) * load(zero, moving, place + 2 * width)
-        + splat(zero, element(weights, x + 7 * PIECE)) * load(zero, moving, place + 3 * width)
-    )
+    a = splat(zero, element(weights, x + 4 * PIECE))
+    b = splat(zero, element(weights, x + 5 * PIECE))
+    c = splat(zero, element(weights, x + 6 * PIECE))
+    d = splat(zero, element(weights, x + 7 * PIECE))
+    total = a * load(zero, moving, place)
+    total = times_plus(b, load(zero, moving, place + width), total)
+    total = times_plus(c, load(zero, moving, place + 2 * width), total)
+    return times_plus(d, load(zero, moving, place + 3 * width), total)
 
 
 @kernel()
@@ -141,12 +144,10 @@ def _cubic_sums(moving, plane, width, places, weights, count):
             _four_columns(zero, moving, plane, width, places, weights, x + 2),
             _four_columns(zero, moving, plane, width, places, weights, x + 3),
         )
-        total = (
-            load(zero, weights, x) * a
-            + load(zero, weights, x + PIECE) * b
-            + load(zero, weights, x + 2 * PIECE) * c
-            + load(zero, weights, x + 3 * PIECE) * d
-        )
+        total = load(zero, weights, x) * a
+        total = times_plus(load(zero, weights, x + PIECE), b, total)
+        total = times_plus(load(zero, weights, x + 2 * PIECE), c, total)
+        total = times_plus(load(zero, weights, x + 3 * PIECE), d, total)
         store(weights, x + 8 * PIECE, total)
 
 
