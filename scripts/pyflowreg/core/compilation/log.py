@@ -53,7 +53,7 @@ class CompileLog:
         if self.kernels == 0 and self._outermost is None:
             folder = place.writable
             logger.info(
-                "Compiling kernels for this processor, which takes up to a minute%s.",
+                "Compiling kernels for this processor, which takes a minute or two%s.",
                 "" if folder is None else f", once; they are kept in {folder}",
             )
             atexit.register(self.finish)
