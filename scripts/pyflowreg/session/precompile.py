@@ -20,7 +20,8 @@ from pyflowreg.session.stage1_compensate import run_stage1
 from pyflowreg.session.stage2_between_avgs import run_stage2
 from pyflowreg.session.stage3_valid_mask import run_stage3
 
-FRAMES, HEIGHT, WIDTH = 4, 52, 48
+# Large enough for levels of every combination of number types.
+FRAMES, HEIGHT, WIDTH = 4, 76, 72
 # Two recordings, so that there is something to align; frames that move, so that nothing is skipped.
 RECORDINGS = ("first.h5", "second.h5")
 SETTINGS: tuple[dict[str, Any], ...] = (
