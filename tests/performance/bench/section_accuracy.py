@@ -6,6 +6,7 @@ Every scene that is measured is in the table.
 from __future__ import annotations
 
 import logging
+import shutil
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -119,8 +120,10 @@ def _scene(
                 setup, job, tool, source, fields=True, n_reference=config.n_frames
             ).seconds
             fields = found_fields(setup, job)
-        if reference is None:
-            reference = np.load(results(setup, job, fields=True) / "reference_frame.npy")
+            folder = results(setup, job, fields=True)
+            if reference is None:
+                reference = np.load(folder / "reference_frame.npy")
+            shutil.rmtree(folder)
         row = {"name": name, "error": recording_error(fields, truth)}
         rows.append({**row, "seconds": seconds / config.n_frames})
     nothing = np.zeros((*truth.shape, 2), dtype=np.float32)
