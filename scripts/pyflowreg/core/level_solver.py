@@ -74,7 +74,8 @@ def _squared_gradient(values, cx, cy, eps, out):
         row = out[y]
         upper, lower = max(y - 1, 0), min(y + 1, height - 1)
         scale = cy if lower - upper == 2 else two * cy
-        row[:] = eps
+        for x in range(width):
+            row[x] = eps
         for c in range(2):
             above, below, line = values[c, upper], values[c, lower], values[c, y]
             for x in range(1, width - 1):

@@ -25,7 +25,10 @@ _ALIGNMENT = 64
 
 
 class _Memory:
-    """Named pieces of memory, each as large as the largest array that was asked for."""
+    """Named pieces of one block of memory, each as large as the largest array asked for.
+
+    It is one block, so that the system can give it large pages.
+    """
 
     def __init__(self) -> None:
         self._sizes: dict[str, int] = {}
@@ -36,10 +39,12 @@ class _Memory:
         self._sizes[name] = max(size, self._sizes.get(name, 0))
 
     def allocate(self) -> None:
-        for name, size in self._sizes.items():
-            piece = np.empty(size + _ALIGNMENT, np.uint8)
-            first = -piece.ctypes.data % _ALIGNMENT
-            self._pieces[name] = piece[first : first + size]
+        rounded = [-(-size // _ALIGNMENT) * _ALIGNMENT for size in self._sizes.values()]
+        block = np.empty(sum(rounded) + _ALIGNMENT, np.uint8)
+        first = -block.ctypes.data % _ALIGNMENT
+        for name, size in zip(self._sizes, rounded, strict=True):
+            self._pieces[name] = block[first : first + size]
+            first += size
 
     def array(self, name: str, shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
         size = math.prod(shape) * dtype.itemsize

@@ -56,6 +56,21 @@ class _PlanLevel:
     dtype: np.dtype[Any]
 
 
+# Plain loops: numba's assignments to slices take seconds to compile.
+@kernel()
+def _copy_plane(source, target):
+    for y in range(source.shape[0]):
+        for x in range(source.shape[1]):
+            target[y, x] = source[y, x]
+
+
+@kernel()
+def _add_plane(source, target):
+    for y in range(source.shape[0]):
+        for x in range(source.shape[1]):
+            target[y, x] += source[y, x]
+
+
 @kernel()
 def _enter_level(full, fixed, taps, warp, scale_x, scale_y, field, padded, target, warped,
                  scratch):  # fmt: skip
@@ -65,7 +80,8 @@ def _enter_level(full, fixed, taps, warp, scale_x, scale_y, field, padded, targe
     if warp:
         warp_cubic(target, field[0], field[1], scale_x, scale_y, fixed, warped)
     else:
-        warped[:] = target
+        for c in range(len(target)):
+            _copy_plane(target[c], warped[c])
 
 
 @kernel()
@@ -74,12 +90,12 @@ def _leave_level(increment, field, filtered, twice, plane, scratch):
     for c in range(2):
         if filtered:
             median_kernel(increment[c], scratch, plane)
-            field[c] += plane
+            _add_plane(plane, field[c])
         else:
-            field[c] += increment[c]
+            _add_plane(increment[c], field[c])
         if twice:
             median_kernel(field[c], scratch, plane)
-            field[c] = plane
+            _copy_plane(plane, field[c])
 
 
 @kernel()
