@@ -128,7 +128,7 @@ def test_scratch_memory_leaves_no_trace():
         a_data=np.array([0.45, 0.45]), a_smooth=0.5, alpha=(1.5, 1.5), hx=1.0, hy=1.0,
         iterations=12, update_lag=5, first_channel_starts=False,
     )  # fmt: skip
-    sizes = level_solver.scratch_sizes(2, *shape, True, J.dtype)
+    sizes = level_solver.scratch_sizes(2, *shape, True, 5, J.dtype)
     results = []
     for garbage in (0.0, np.nan, 1e300):
         scratch = level_solver.LevelScratch(

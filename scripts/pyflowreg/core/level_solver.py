@@ -23,12 +23,12 @@ from pyflowreg.core.linear_system import (
     EDGES,
     EPSILON,
     FUSED,
+    LAPLACE_U,
     PSI,
     SYSTEM_PLANES,
     TENSOR,
     U,
     fold,
-    laplacians,
     start,
     sweep,
 )
@@ -45,11 +45,12 @@ from pyflowreg.core.strips import (
     unpack,
 )
 
-_QUADRATIC_PLANES, _ROBUST_PLANES = SYSTEM_PLANES[False], SYSTEM_PLANES[True]
+_ROBUST_PLANES = SYSTEM_PLANES[True]
+_TENSOR, _ROBUST_TENSOR = TENSOR[False], TENSOR[True]
 
 
 @kernel()
-def _old_rim(field, system, rim):
+def _old_rim(field, unknowns, rim):
     """Add to the border around the displacement the outermost increments, as before a sweep."""
     _, height, width = field.shape
     for c in range(2):
@@ -58,8 +59,8 @@ def _old_rim(field, system, rim):
             step = 1 if y in (0, height - 1) else width - 1
             for x in range(0, width, step):
                 row, column = min(max(y - 1, 0), height - 3), min(max(x - 1, 0), width - 3)
-                place = element(row, column, width - 2, lanes_of(system), _ROBUST_PLANES, DU + c)
-                rim[c, y, x] = field[c, y, x] + system[place]
+                place = element(row, column, width - 2, lanes_of(unknowns), 2, DU + c)
+                rim[c, y, x] = field[c, y, x] + unknowns[place]
 
 
 @kernel()
@@ -89,7 +90,7 @@ def _squared_gradient(values, cx, cy, eps, out):
 
 
 @kernel()
-def _update_smoothness(field, data, system, planes, rim, psi, cx, cy, exponent, eps):
+def _update_smoothness(field, data, unknowns, system, planes, rim, psi, cx, cy, exponent, eps):
     """Robust weight of the smoothness term at every point and at its four neighbours.
 
     The border around the frame takes part, with the values before the last sweep, as in the
@@ -98,7 +99,7 @@ def _update_smoothness(field, data, system, planes, rim, psi, cx, cy, exponent, 
     _, rows, stride = field.shape
     height, width = rows - 2, stride - 2
     size = rows * stride
-    unpack(system, _ROBUST_PLANES, DU, rim.ravel(), stride + 1, stride, size, 2, height, width)
+    unpack(unknowns, 2, DU, rim.ravel(), stride + 1, stride, size, 2, height, width)
     for c in range(2):
         for y in range(height):
             line, before = rim[c, y + 1], field[c, y + 1]
@@ -114,71 +115,89 @@ def _update_smoothness(field, data, system, planes, rim, psi, cx, cy, exponent, 
 
 
 @kernel()
-def _sweep_together(system, height, width, count, ax, ay, robust, front):
+def _laplacian(field, ax, ay, out):
+    """Weighted Laplacian of planes (2, H + 2, W + 2) to planes (2, H, W)."""
+    for c in range(2):
+        for y in range(out.shape[1]):
+            above, here, below, line = field[c, y], field[c, y + 1], field[c, y + 2], out[c, y]
+            for x in range(out.shape[2]):
+                p = here[x + 1]
+                line[x] = ax * ((here[x] - p) + (here[x + 2] - p)) + ay * (
+                    (above[x + 1] - p) + (below[x + 1] - p)
+                )
+
+
+@kernel()
+def _load(J, field, data, ax, ay, robust, out):
+    """Bring what the level is about to the layout of the solver; `out` is used as scratch."""
+    channels, components, height, width = J.shape
+    size, stride = height * width, width + 2
+    tensors = channels * components
+    planes = (_TENSOR if robust is None else _ROBUST_TENSOR) + tensors
+    if robust is None:
+        _laplacian(field, ax, ay, out)
+    else:
+        around = (height + 2) * stride
+        pack(field.ravel(), stride + 1, stride, around, 2, height, width, data, planes, U)
+        pack_rim(field, height, width, data, planes, U)
+    laplacians, values, first = out.ravel(), J.ravel(), planes - tensors
+    for strip in range(strip_count(height, lanes_of(data))):
+        # One strip after the other, because a strip stays in the cache.
+        if robust is None:
+            pack_strip(laplacians, 0, width, size, 2, height, width, data, planes, LAPLACE_U, strip)
+        pack_strip(values, 0, width, size, tensors, height, width, data, planes, first, strip)
+    return planes
+
+
+@kernel()
+def _sweep_together(unknowns, system, height, width, count, ring, ax, ay, robust, front):
     """Bring several sweeps forward by a strip; each is one strip behind the one before."""
     strips = strip_count(height, lanes_of(system))
     newest = max(0, front - strips + 1)
     oldest = min(count, front + 1)
-    sweep(system, height, width, front - newest, oldest - newest, ax, ay, robust)
+    sweep(unknowns, system, height, width, front - newest, oldest - newest, ring, ax, ay, robust)
 
 
 @kernel()
-def _sweeps(J, field, data, system, weights, starts, a_data, ax, ay, cx, cy, iterations, update_lag,
-            a_smooth, eps_smooth, rim, psi):  # fmt: skip
-    channels = a_data.size
-    planes = TENSOR + 6 * channels
-    height, width = field.shape[1] - 2, field.shape[2] - 2
+def _solve(J, field, data, unknowns, system, weights, starts, a_data, ring, ax, ay, cx, cy,
+           iterations, update_lag, a_smooth, eps_smooth, rim, psi, out):  # fmt: skip
+    channels, _, height, width = J.shape
+    planes = _load(J, field, data, ax, ay, a_smooth, out)
     strips = strip_count(height, lanes_of(system))
     # Weights that are the same everywhere are one record.
     weight_step = 0 if weights.size == channels * lanes_of(weights) else 1
-    size = height * width
-    tensors = J.ravel()
-    for strip in range(strips):
-        # One strip after the other, because a strip stays in the cache.
-        pack_strip(
-            tensors, 0, width, size, 6 * channels, height, width, data, planes, TENSOR, strip
-        )
-        if a_smooth is None:
-            laplacians(data, planes, height, width, strip, ax, ay)
-        start(data, system, weights, weight_step, starts, channels, height, width, strip, ax, ay,
-              a_smooth)  # fmt: skip
+    for k in range(unknowns.size):
+        unknowns[k] = 0
     if a_smooth is not None:
-        _old_rim(field, system, rim)
+        _old_rim(field, unknowns, rim)
     done = 0
     while done < iterations:
         update = (done + 1) % update_lag == 0
         stop = min((done + 1) // update_lag * update_lag + update_lag - 1, iterations)
         if a_smooth is not None and update:
-            _update_smoothness(field, data, system, planes, rim, psi, cx, cy, a_smooth, eps_smooth)
+            _update_smoothness(field, data, unknowns, system, planes, rim, psi, cx, cy, a_smooth,
+                               eps_smooth)  # fmt: skip
+        begin = done
         while done < stop:
             count = min(FUSED, stop - done)
             if a_smooth is not None:
                 # The last sweep before an update alone, to see the border before it.
                 count = min(FUSED, max(stop - done - 1, 1))
                 if stop - done == 1:
-                    _old_rim(field, system, rim)
+                    _old_rim(field, unknowns, rim)
             for front in range(strips + count - 1):
-                if update and front < strips:
-                    fold(data, system, weights, weight_step, a_data, channels, height, width,
-                         front, ax, ay, a_smooth)  # fmt: skip
-                _sweep_together(system, height, width, count, ax, ay, a_smooth, front)
-            update = False
+                if done == begin and front < strips:
+                    if update:
+                        fold(data, unknowns, system, weights, weight_step, a_data, channels,
+                             height, width, front, ring, ax, ay, a_smooth)  # fmt: skip
+                    else:
+                        start(data, unknowns, system, weights, weight_step, starts, channels,
+                              height, width, front, ring, ax, ay, a_smooth)  # fmt: skip
+                _sweep_together(unknowns, system, height, width, count, ring, ax, ay, a_smooth,
+                                front)  # fmt: skip
             done += count
-
-
-@kernel()
-def _solve(J, field, data, system, weights, starts, a_data, ax, ay, cx, cy, iterations, update_lag,
-           a_smooth, eps_smooth, rim, psi, out):  # fmt: skip
-    channels, components, height, width = J.shape
-    planes = TENSOR + components * channels
-    size, stride = height * width, width + 2
-    around = (height + 2) * stride
-    pack(field.ravel(), stride + 1, stride, around, 2, height, width, data, planes, U)
-    pack_rim(field, height, width, data, planes, U)
-    _sweeps(J, field, data, system, weights, starts, a_data, ax, ay, cx, cy, iterations, update_lag,
-            a_smooth, eps_smooth, rim, psi)  # fmt: skip
-    records = _QUADRATIC_PLANES if a_smooth is None else _ROBUST_PLANES
-    unpack(system, records, DU, out.reshape(2 * size), 0, width, size, 2, height, width)
+    size = height * width
+    unpack(unknowns, 2, DU, out.reshape(2 * size), 0, width, size, 2, height, width)
 
 
 @dataclass(frozen=True)
@@ -222,20 +241,27 @@ class LevelScratch:
 
     Parameters
     ----------
-    data, system : ndarray
-        Displacement and motion tensors, and the linear system, in the layout of `strips`.
+    data, unknowns, system : ndarray
+        Motion tensors, increments and the linear system, in the layout of `strips`.
     rim, psi : ndarray
         Displacement with a border and its weights; empty with a quadratic smoothness term.
     """
 
     data: NDArray[Any]
+    unknowns: NDArray[Any]
     system: NDArray[Any]
     rim: NDArray[Any]
     psi: NDArray[Any]
 
 
+def _ring(height: int, lanes: int, robust: bool, update_lag: int) -> int:
+    """Strips whose linear system is kept: all, if a later pass needs them again."""
+    strips = -(-height // lanes)
+    return strips if robust or update_lag > FUSED else min(strips, FUSED)
+
+
 def scratch_sizes(
-    channels: int, height: int, width: int, robust: bool, dtype: np.dtype[Any]
+    channels: int, height: int, width: int, robust: bool, update_lag: int, dtype: np.dtype[Any]
 ) -> dict[str, int]:
     """Numbers in each array of `LevelScratch`.
 
@@ -245,17 +271,21 @@ def scratch_sizes(
         Size of the level.
     robust : bool
         Whether `a_smooth` is below 1.
+    update_lag : int
+        Sweeps between two updates of the robust weights.
     dtype : dtype
         Type of the computation.
     """
     lanes = lane_count(dtype)
     plane = level_size(height, width, lanes)
-    ring = (height + 2) * (width + 2) if robust else 0
+    kept = level_size(_ring(height, lanes, robust, update_lag) * lanes, width, lanes)
+    border = (height + 2) * (width + 2) if robust else 0
     return {
-        "data": plane * (TENSOR + 6 * channels),
-        "system": plane * SYSTEM_PLANES[robust],
-        "rim": 2 * ring,
-        "psi": -(-ring // lanes) * lanes,
+        "data": plane * (TENSOR[robust] + 6 * channels),
+        "unknowns": plane * 2,
+        "system": kept * SYSTEM_PLANES[robust],
+        "rim": 2 * border,
+        "psi": -(-border // lanes) * lanes,
     }
 
 
@@ -322,14 +352,15 @@ def solve_into(
         starts[1:] = 0
     hx, hy = settings.hx, settings.hy
     robust = settings.a_smooth != 1
-    ring = (2, height + 2, width + 2)
+    ring = _ring(height, lane_count(starts.dtype), robust, settings.update_lag)
     _solve(
-        J, field, scratch.data, scratch.system, weights, starts, settings.a_data,
+        J, field, scratch.data, scratch.unknowns, scratch.system, weights, starts,
+        settings.a_data, ring,
         real(settings.alpha[0] / (hx * hx)), real(settings.alpha[1] / (hy * hy)),
         real(0.5 / hx), real(0.5 / hy), settings.iterations, settings.update_lag,
         real(settings.a_smooth) if robust else None,
         real(settings.smoothness_epsilon) if robust else None,
-        scratch.rim.reshape(ring) if robust else None,
+        scratch.rim.reshape(2, height + 2, width + 2) if robust else None,
         scratch.psi if robust else None,
         out,
     )  # fmt: skip
@@ -357,7 +388,9 @@ def solve_level(
         Increments du, dv in pixels, shape (2, H, W), dtype of `J`.
     """
     channels, _, height, width = J.shape
-    sizes = scratch_sizes(channels, height, width, settings.a_smooth != 1, J.dtype)
+    sizes = scratch_sizes(
+        channels, height, width, settings.a_smooth != 1, settings.update_lag, J.dtype
+    )
     scratch = LevelScratch(**{name: np.empty(size, J.dtype) for name, size in sizes.items()})
     out = np.empty((2, height, width), J.dtype)
     packed = packed_weights(np.ascontiguousarray(weight, J.dtype))

@@ -103,6 +103,8 @@ class Workspace:
         Constancy assumption, see `motion_tensor`.
     robust : bool
         Whether `a_smooth` is below 1.
+    update_lag : int
+        Sweeps between two updates of the robust weights.
     """
 
     def __init__(
@@ -112,6 +114,7 @@ class Workspace:
         dtype: np.dtype[Any],
         data_term: str,
         robust: bool,
+        update_lag: int,
     ) -> None:
         channels, height, width = shape
         memory = _Memory()
@@ -138,13 +141,13 @@ class Workspace:
                 "filtered": size,
                 "median_scratch": (median_scratch_size(size),),
             }
-            sizes = scratch_sizes(channels, *size, robust, solver_kind)
+            sizes = scratch_sizes(channels, *size, robust, update_lag, solver_kind)
             solved |= {name: (count,) for name, count in sizes.items()}
             needs = {name: (needed, kind) for name, needed in shapes.items()}
             needs |= {name: (needed, solver_kind) for name, needed in solved.items()}
             for name, (needed, type_) in needs.items():
                 memory.reserve(name, needed, type_)
-            plans.append((needs, resize_tables(shape, size, kind)))
+            plans.append((needs, tuple(sizes), resize_tables(shape, size, kind)))
             previous = (2, *size)
         last = resize_scratch_size(previous, shape)
         whole = (2, height, width)
@@ -158,9 +161,9 @@ class Workspace:
         self.last = memory.array("last", (last,), dtype)
         """Scratch for the last resizing of the displacement."""
         self.levels = []
-        for needs, taps in plans:
+        for needs, solver_names, taps in plans:
             arrays = {name: memory.array(name, *needed) for name, needed in needs.items()}
-            solver_arrays = {name: arrays.pop(name) for name in ("data", "system", "rim", "psi")}
+            solver_arrays = {name: arrays.pop(name) for name in solver_names}
             field = next(arrays.pop(name) for name in ("field0", "field1") if name in arrays)
             self.levels.append(
                 LevelArrays(

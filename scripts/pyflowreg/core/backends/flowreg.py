@@ -149,6 +149,7 @@ class FlowregPlan:
             parameters.dtype,
             parameters.data_term,
             parameters.a_smooth != 1,
+            parameters.update_lag,
         )
 
     def _plan_level(self, planes: NDArray[Any], level: Level) -> _PlanLevel:
