@@ -470,7 +470,7 @@ def test_a_frame_with_a_huge_value_is_named(correct, tmp_path, numerics, options
 @pytest.mark.parametrize("options", [{}, {"update_initialization_w": False}, {"bin_size": 2}])
 def test_a_frame_without_a_finite_field_is_named(correct, tmp_path, options):
     """Its values are allowed, but huge beside those of the reference."""
-    raw = 1e-12 * movie(wobble(8), dtype="float32")
+    raw = 1e-28 * movie(wobble(8), dtype="float32")
     options["quality_setting"] = "quality"
     raw[4, 3, 5] = 1e14
     path = save_tiff(tmp_path / "huge.tif", raw)

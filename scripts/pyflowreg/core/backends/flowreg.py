@@ -72,6 +72,22 @@ def _add_plane(source, target):
 
 
 @kernel()
+def _is_finite(plane):
+    finite = True
+    for y in range(plane.shape[0]):
+        for x in range(plane.shape[1]):
+            finite &= plane[y, x] - plane[y, x] == 0
+    return finite
+
+
+@kernel()
+def _fill(plane, value):
+    for y in range(plane.shape[0]):
+        for x in range(plane.shape[1]):
+            plane[y, x] = value
+
+
+@kernel()
 def _enter_level(full, fixed, taps, warp, scale_x, scale_y, field, padded, target, warped,
                  scratch):  # fmt: skip
     """Bring a frame to a level and warp it; give the displacement a border."""
@@ -88,6 +104,10 @@ def _enter_level(full, fixed, taps, warp, scale_x, scale_y, field, padded, targe
 def _leave_level(increment, field, filtered, twice, plane, scratch):
     """Add the increment to the displacement, with the medians."""
     for c in range(2):
+        if not _is_finite(increment[c]):
+            # A median would hide it; from here on the whole displacement is no number.
+            _fill(field[c], np.nan)
+            continue
         if filtered:
             median_kernel(increment[c], scratch, plane)
             _add_plane(plane, field[c])
