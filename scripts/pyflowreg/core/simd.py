@@ -2,7 +2,11 @@
 
 The compiler vectorises plain loops only when nothing depends on the step before; the solver's
 sweeps do. Here a kernel is written on vectors of 64 bytes; the compiler breaks them down to
-whatever the machine has. Nothing is reassociated or contracted: every machine gives the same bits.
+whatever the machine has. Nothing is reassociated, and only `Vector.times_plus` is contracted: all
+machines that multiply and add in one step give the same bits, older ones the same to rounding.
+
+`vectors` has vectors as variables of ordinary compiled functions; here, code is written by Python
+functions that know what they write: with masks or without, for so many strips at a time.
 """
 
 from __future__ import annotations
