@@ -30,8 +30,12 @@ def _refuse_unusable(name: str, array: NDArray[Any]) -> None:
         raise ValueError(f"{name} has dtype {array.dtype}; it must be a real number type.")
     if array.dtype.kind != "f":
         return
-    largest = max(float(array.max()), -float(array.min()))
-    if largest <= LARGEST:
+    flat = array.ravel()
+    with np.errstate(over="ignore", invalid="ignore"):
+        squares = float(np.dot(flat, flat))  # one quick pass; too large a sum says nothing
+    if squares <= LARGEST**2:
+        return
+    if np.abs(array).max() <= LARGEST:
         return
     if not np.isfinite(array).all():
         raise ValueError(
@@ -51,12 +55,14 @@ def _plan(backend: str, fixed: NDArray[Any], parameters: FlowParameters) -> Flow
     """Prepare a fixed frame; whoever registers frame after frame to the same one waits once."""
     global _latest
     if isinstance(parameters.weight, np.ndarray):  # a map; rare, and not quickly compared
+        _refuse_unusable("fixed", fixed)
         return get_backend(backend).prepare(fixed, parameters)
     kept = _latest  # other threads may replace it meanwhile
     if kept is not None and (backend, parameters) == kept[:2]:
         same = fixed.dtype == kept[2].dtype and fixed.shape == kept[2].shape
         if same and np.array_equal(fixed, kept[2]):
             return kept[3]
+    _refuse_unusable("fixed", fixed)
     plan = get_backend(backend).prepare(fixed, parameters)
     _latest = (backend, parameters, fixed.copy(), plan)
     return plan
@@ -155,8 +161,9 @@ def get_displacement(
     initial = None if uv is None else np.asarray(uv)
     if initial is not None and initial.shape != (*f1.shape[:2], 2):
         raise ValueError(f"uv has shape {initial.shape}; it must be {(*f1.shape[:2], 2)}.")
-    for name, array in (("fixed", f1), ("moving", f2), ("uv", initial)):
+    plan = _plan(backend, f1, parameters)
+    for name, array in (("moving", f2), ("uv", initial)):
         if array is not None:
             _refuse_unusable(name, array)
-    result: NDArray[Any] = _plan(backend, f1, parameters).displacements(f2[None], initial)[0]
+    result: NDArray[Any] = plan.displacements(f2[None], initial)[0]
     return result
