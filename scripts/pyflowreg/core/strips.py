@@ -74,7 +74,10 @@ class Neighbours(NamedTuple):
 
 
 class Border(NamedTuple):
-    """Masks of the lanes whose neighbour lies outside the frame, and of those inside."""
+    """Masks of the lanes whose neighbour lies outside the frame, and of those inside.
+
+    `left` and `right` are None where no lane is in the first or last column.
+    """
 
     left: Any
     right: Any
@@ -84,13 +87,9 @@ class Border(NamedTuple):
 
     def replace(self, found: Neighbours, outside: Vector) -> Neighbours:
         """Put another value where the neighbour lies outside."""
-        return Neighbours(
-            found.centre,
-            outside.where(self.left, found.left),
-            outside.where(self.right, found.right),
-            outside.where(self.up, found.up),
-            outside.where(self.down, found.down),
-        )
+        pairs = zip(found[1:], (self.left, self.right, self.up, self.down), strict=True)
+        around = [value if mask is None else outside.where(mask, value) for value, mask in pairs]
+        return Neighbours(found.centre, *around)
 
 
 @dataclass(frozen=True)
@@ -213,6 +212,10 @@ class Strip:
             inside,
         )
 
+    def rows_border(self) -> Border:
+        """Masks at positions whose lanes are all neither in the first nor in the last column."""
+        return Border(None, None, self._up, self._down, self._within)
+
 
 def along(
     kernel: Kernel, strips: list[Strip], step: Callable[[Any, list[Border] | None], None]
@@ -233,14 +236,16 @@ def along(
     length = strips[0].length
     rim = index(0)
     for strip in strips:
-        is_rim = builder.or_(strip.is_first, strip.is_last)
-        rim = builder.select(is_rim, length, rim)
-    begin = kernel.larger(rim, kernel.smaller(index(kernel.lanes), length))
+        rim = builder.select(builder.or_(strip.is_first, strip.is_last), index(1), rim)
+    begin = kernel.smaller(index(kernel.lanes), length)
     end = kernel.larger(begin, builder.sub(length, index(kernel.lanes)))
     with kernel.loop(index(0), begin) as position:
         step(position, [strip.border(position) for strip in strips])
-    with kernel.loop(begin, end) as position:
-        step(position, None)
+    with builder.if_else(builder.icmp_signed("==", rim, index(0))) as (inner, outer):
+        with inner, kernel.loop(begin, end) as position:
+            step(position, None)
+        with outer, kernel.loop(begin, end) as position:
+            step(position, [strip.rows_border() for strip in strips])
     with kernel.loop(end, length) as position:
         step(position, [strip.border(position) for strip in strips])
 
