@@ -141,11 +141,15 @@ def _load(J, field, data, ax, ay, robust, out):
         pack(field.ravel(), stride + 1, stride, around, 2, height, width, data, planes, U)
         pack_rim(field, height, width, data, planes, U)
     laplacians, values, first = out.ravel(), J.ravel(), planes - tensors
+    # Variables, because numba compiles a function anew for every constant it is called with.
+    origin, two, laplace = np.int64(0), np.int64(2), np.int64(LAPLACE_U)
     for strip in range(strip_count(height, lanes_of(data))):
         # One strip after the other, because a strip stays in the cache.
         if robust is None:
-            pack_strip(laplacians, 0, width, size, 2, height, width, data, planes, LAPLACE_U, strip)
-        pack_strip(values, 0, width, size, tensors, height, width, data, planes, first, strip)
+            pack_strip(
+                laplacians, origin, width, size, two, height, width, data, planes, laplace, strip
+            )
+        pack_strip(values, origin, width, size, tensors, height, width, data, planes, first, strip)
     return planes
 
 
