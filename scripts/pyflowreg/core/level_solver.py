@@ -293,18 +293,6 @@ def scratch_sizes(
     }
 
 
-@kernel()
-def pad_edges(planes, out):
-    """Copy planes (n, H, W) to (n, H + 2, W + 2) with a replicated border."""
-    count, height, width = planes.shape
-    for k in range(count):
-        for y in range(height + 2):
-            source, target = planes[k, min(max(y - 1, 0), height - 1)], out[k, y]
-            target[0], target[width + 1] = source[0], source[width - 1]
-            for x in range(width):
-                target[x + 1] = source[x]
-
-
 def packed_weights(weight: NDArray[Any]) -> NDArray[Any]:
     """Lay data weights out as the solver reads them.
 

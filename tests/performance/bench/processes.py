@@ -176,8 +176,6 @@ class Tool:
         if not line:
             raise ToolError(f"{self.module} ended without an answer; see {self._log}.")
         reply = json.loads(line)
-        if "error" in reply:
-            raise ToolError(f"{self.module}.{function} failed:\n{reply['error']}")
         return Call(
             reply["value"], reply["seconds"], reply["cpu_seconds"], max(reply["peak_bytes"], peak)
         )

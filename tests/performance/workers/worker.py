@@ -15,7 +15,6 @@ import os
 import resource
 import sys
 import time
-import traceback
 from pathlib import Path
 
 
@@ -71,11 +70,7 @@ def main():
         os.dup2(2, 1)
         tool = importlib.import_module(arguments.tool)
         for line in sys.stdin:
-            try:
-                reply = answer(tool, json.loads(line))
-            except Exception:  # noqa: BLE001 - whatever a foreign tool raises is reported
-                reply = {"error": traceback.format_exc()}
-            pipe.write(json.dumps(reply) + "\n")
+            pipe.write(json.dumps(answer(tool, json.loads(line))) + "\n")
             pipe.flush()
 
 

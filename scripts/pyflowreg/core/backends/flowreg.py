@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pyflowreg.core.jit import kernel
-from pyflowreg.core.level_solver import LevelSettings, packed_weights, pad_edges, solve_into
+from pyflowreg.core.level_solver import LevelSettings, packed_weights, solve_into
 from pyflowreg.core.median import median_kernel
 from pyflowreg.core.motion_tensor import motion_tensor_into
 from pyflowreg.core.parameters import FlowParameters
@@ -88,11 +88,23 @@ def _fill(plane, value):
 
 
 @kernel()
+def _pad_edges(planes, out):
+    """Copy planes (n, H, W) to (n, H + 2, W + 2) with a replicated border."""
+    count, height, width = planes.shape
+    for k in range(count):
+        for y in range(height + 2):
+            source, target = planes[k, min(max(y - 1, 0), height - 1)], out[k, y]
+            target[0], target[width + 1] = source[0], source[width - 1]
+            for x in range(width):
+                target[x + 1] = source[x]
+
+
+@kernel()
 def _enter_level(full, fixed, taps, warp, scale_x, scale_y, field, padded, target, warped,
                  scratch):  # fmt: skip
     """Bring a frame to a level and warp it; give the displacement a border."""
     resize_between(full, *taps, scratch, target)
-    pad_edges(field, padded)
+    _pad_edges(field, padded)
     if warp:
         warp_cubic(target, field[0], field[1], scale_x, scale_y, fixed, warped)
     else:
