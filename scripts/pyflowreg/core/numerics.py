@@ -41,6 +41,9 @@ class Numerics:
     centred_reference : bool
         Move a reference made from frames to the mean position of the whole recording: the mean
         displacement is then about zero, and the fewest pixels leave the frame.
+    double_coarse_levels : bool
+        With `precision: single`, compute every level of a grid spacing above 4 px in float64, not
+        only the small ones: with the original's parameters rounding grows on all of them.
     data_normaliser : float
         Squared image gradient (per px, images in [0, 1]) below which the normalised data term
         fades out. The original's 1e-6 lets photon noise weigh as much as structure.
@@ -63,6 +66,7 @@ class Numerics:
     shift_counts_twice: bool
     plain_correlation: bool
     centred_reference: bool
+    double_coarse_levels: bool
     data_normaliser: float
     smoothness_epsilon: float
     flow_median_spacing: float
@@ -81,6 +85,7 @@ PROFILES = {
         shift_counts_twice=False,
         plain_correlation=False,
         centred_reference=True,
+        double_coarse_levels=False,
         data_normaliser=1e-4,
         smoothness_epsilon=3e-2,
         flow_median_spacing=1.6,
@@ -97,6 +102,7 @@ PROFILES = {
         shift_counts_twice=True,
         plain_correlation=True,
         centred_reference=False,
+        double_coarse_levels=True,
         data_normaliser=1e-6,
         smoothness_epsilon=1e-5,
         flow_median_spacing=0.0,

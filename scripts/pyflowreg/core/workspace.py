@@ -93,8 +93,8 @@ class Workspace:
 
     Parameters
     ----------
-    levels : tuple of (Level, dtype, dtype)
-        Levels from coarsest to finest, and the types of their frames and of their solver.
+    levels : tuple of (Level, dtype)
+        Levels from coarsest to finest, and the types they are computed in.
     shape : tuple of int
         Channels, height and width of the frames.
     dtype : dtype
@@ -109,7 +109,7 @@ class Workspace:
 
     def __init__(
         self,
-        levels: tuple[tuple[Level, np.dtype[Any], np.dtype[Any]], ...],
+        levels: tuple[tuple[Level, np.dtype[Any]], ...],
         shape: tuple[int, int, int],
         dtype: np.dtype[Any],
         data_term: str,
@@ -120,7 +120,7 @@ class Workspace:
         memory = _Memory()
         plans = []
         previous = (2, height, width)
-        for number, (level, kind, solver_kind) in enumerate(levels):
+        for number, (level, kind) in enumerate(levels):
             size = (level.height, level.width)
             scratch = max(
                 resize_scratch_size(shape, size),
@@ -135,16 +135,13 @@ class Workspace:
                 "tensor": (channels, COMPONENTS, *size),
                 "padded": (2, level.height + 2, level.width + 2),
                 "scratch": (scratch,),
-            }
-            solved: dict[str, tuple[int, ...]] = {
                 "increment": (2, *size),
                 "filtered": size,
                 "median_scratch": (median_scratch_size(size),),
             }
-            sizes = scratch_sizes(channels, *size, robust, update_lag, solver_kind)
-            solved |= {name: (count,) for name, count in sizes.items()}
+            sizes = scratch_sizes(channels, *size, robust, update_lag, kind)
+            shapes |= {name: (count,) for name, count in sizes.items()}
             needs = {name: (needed, kind) for name, needed in shapes.items()}
-            needs |= {name: (needed, solver_kind) for name, needed in solved.items()}
             for name, (needed, type_) in needs.items():
                 memory.reserve(name, needed, type_)
             plans.append((needs, tuple(sizes), resize_tables(shape, size, kind)))

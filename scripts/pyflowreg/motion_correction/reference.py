@@ -32,12 +32,12 @@ from pyflowreg.motion_correction.statistics import ChannelMoments, RunningMean
 
 logger = logging.getLogger(__name__)
 
-CENTRING_FRAMES = 100
-CENTRING_SPACING = 3.0
-"""Frames, and grid spacing in px, with which the mean position of a recording is found."""
+CENTRING_FRAMES = (12, 50)
+CENTRING_SPACING = 6.0
+"""Frames with which the mean position of a recording is found, roughly and then well, and the grid
+spacing (px) down to which their displacement is computed."""
 
-CENTRING_STEPS = 2
-INVERSE_STEPS = 5
+INVERSE_STEPS = 3
 
 EXTRA_SIGMA = np.array([1.0, 1.0, 0.5])
 """Added to the smoothing (y, x, t) while the reference frames are registered to each other."""
@@ -202,8 +202,8 @@ def centred_reference(
 ) -> NDArray[np.float64]:
     """Move a reference to the mean position of its recording.
 
-    The displacement of frames spread evenly over the recording is found at coarse resolution,
-    twice; its mean is smooth, because the noise of single frames averages out.
+    The displacement of frames spread evenly over the recording is found at coarse resolution, of a
+    few first and then of more; its mean is smooth, because the noise of single frames averages out.
 
     Parameters
     ----------
@@ -228,13 +228,11 @@ def centred_reference(
         float64, shape (H, W, C).
     """
     spatial = sigma * (1, 1, 0)  # the frames chosen are no neighbours in time
-    count = min(CENTRING_FRAMES, frames.shape[0])
-    indices = np.linspace(0, frames.shape[0] - 1, count).round().astype(int).tolist()
-    chosen = FrameRange.selection(frames, indices)
     coarse = math.ceil(math.log(CENTRING_SPACING) / -math.log(parameters.eta))
     coarser = replace(parameters, min_level=max(parameters.min_level, coarse))
     moved, offset = reference, np.zeros((*reference.shape[:2], 2))
-    for _ in range(CENTRING_STEPS):
+    for count in CENTRING_FRAMES:
+        chosen = _spread(frames, count)
         smooth = gaussian(moved[None], spatial)[0]
         scale = robust_scale(smooth, joint)
         plan = backend.prepare(scale(smooth, np.float64), coarser)
@@ -252,11 +250,21 @@ def centred_reference(
     return moved
 
 
+def _spread(frames: BinnedFrames, count: int) -> FrameRange:
+    """Up to `count` frames spread evenly over a recording."""
+    last = frames.shape[0] - 1
+    indices = np.linspace(0, last, min(count, last + 1)).round().astype(int)
+    return FrameRange.selection(frames, indices.tolist())
+
+
 def _inside(d: NDArray[np.float64]) -> NDArray[np.float64]:
     """Shorten a displacement (H, W, 2) where it leads out of the frame."""
     height, width = d.shape[:2]
-    grid = np.stack(np.meshgrid(np.arange(width), np.arange(height)), axis=-1)
-    return np.asarray(np.clip(grid + d, 0, (width - 1, height - 1)) - grid)
+    x, y = np.arange(width), np.arange(height)[:, None]
+    inside = np.empty_like(d)
+    np.clip(d[..., 0], -x, width - 1 - x, out=inside[..., 0])
+    np.clip(d[..., 1], -y, height - 1 - y, out=inside[..., 1])
+    return inside
 
 
 def _inverse(w: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -39,12 +39,12 @@ class FlowregBackend:
         return FlowregPlan(fixed, parameters)
 
 
-FRAMES_SINGLE_BELOW = 4.0
-SOLVER_SINGLE_BELOW = 5.0
-"""With `precision: single`, frames and motion tensors of levels of a larger grid spacing (px) are
-still computed in float64, and the coarsest levels are solved in it. They are cheap, and they are
-where rounding grows: the normalised data term sees the second derivatives of a smooth, small image,
-and every finer level starts from the result."""
+SINGLE_SPACING = 4.0
+SINGLE_SIDE = 32
+"""With `precision: single`, levels of a larger grid spacing (px) and with a shorter side (px) are
+still computed in float64. They are cheap, and they are where rounding grows: the normalised data
+term sees the second derivatives of a smooth, small image, and every finer level starts from the
+result. The original's parameters let it grow on the larger of these levels too."""
 
 
 @dataclass(frozen=True)
@@ -174,9 +174,7 @@ class FlowregPlan:
             )
         ]
         self._layout = (
-            tuple(
-                (entry.level, entry.dtype, entry.settings.a_data.dtype) for entry in self._levels
-            ),
+            tuple((entry.level, entry.dtype) for entry in self._levels),
             (self._channels, self.height, self.width),
             parameters.dtype,
             parameters.data_term,
@@ -184,12 +182,18 @@ class FlowregPlan:
             parameters.update_lag,
         )
 
+    def _level_dtype(self, level: Level) -> np.dtype[Any]:
+        parameters = self.parameters
+        large = min(level.height, level.width) >= SINGLE_SIDE
+        if parameters.switches.double_coarse_levels:
+            large = False
+        exact = level.spacing > SINGLE_SPACING and not large
+        return np.dtype(np.float64) if exact else parameters.dtype
+
     def _plan_level(self, planes: NDArray[Any], level: Level) -> _PlanLevel:
         parameters = self.parameters
         channels = len(planes)
-        double = np.dtype(np.float64)
-        dtype = parameters.dtype if level.spacing <= FRAMES_SINGLE_BELOW else double
-        solved = parameters.dtype if level.spacing <= SOLVER_SINGLE_BELOW else double
+        dtype = self._level_dtype(level)
         size = (level.height, level.width)
         weight = parameters.weight_planes(self.height, self.width, channels)
         if weight.shape[1:] != (1, 1):
@@ -197,7 +201,7 @@ class FlowregPlan:
             weight = np.maximum(_resized(weight, *size, dtype), 0)
         alpha_x, alpha_y = (alpha * level.alpha_scale for alpha in parameters.alpha)
         settings = LevelSettings(
-            a_data=parameters.exponents(channels).astype(solved),
+            a_data=parameters.exponents(channels).astype(dtype),
             a_smooth=parameters.a_smooth,
             alpha=(alpha_x, alpha_y),
             hx=level.hx,
@@ -208,7 +212,7 @@ class FlowregPlan:
             smoothness_epsilon=parameters.switches.smoothness_epsilon,
         )
         fixed = _resized(planes, *size, dtype)
-        return _PlanLevel(level, fixed, packed_weights(weight.astype(solved)), settings, dtype)
+        return _PlanLevel(level, fixed, packed_weights(weight.astype(dtype)), settings, dtype)
 
     def displacements(
         self, moving: NDArray[Any], uv: NDArray[Any] | None = None, threads: int = 1
