@@ -2,5 +2,5 @@
 
 __version__ = "0.1.0"
 
-NUMERICS_REVISION = 2
+NUMERICS_REVISION = 3
 """Raised whenever released results change; part of every fingerprint."""

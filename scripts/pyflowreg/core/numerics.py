@@ -47,6 +47,10 @@ class Numerics:
     data_normaliser : float
         Squared image gradient (per px, images in [0, 1]) below which the normalised data term
         fades out. The original's 1e-6 lets photon noise weigh as much as structure.
+    noise_normaliser : float
+        How much of the squared gradient that noise adds to a moving frame (`pyflowreg.core.noise`)
+        is added to `data_normaliser`: the displacement then does not follow what is weaker than
+        the noise.
     smoothness_epsilon : float
         Squared displacement gradient below which a sub-quadratic smoothness penalty is quadratic.
         With the original's 1e-5 the weights become so stiff that the sweeps do not converge.
@@ -68,6 +72,7 @@ class Numerics:
     centred_reference: bool
     double_coarse_levels: bool
     data_normaliser: float
+    noise_normaliser: float
     smoothness_epsilon: float
     flow_median_spacing: float
 
@@ -87,6 +92,7 @@ PROFILES = {
         centred_reference=True,
         double_coarse_levels=False,
         data_normaliser=1e-4,
+        noise_normaliser=300.0,
         smoothness_epsilon=3e-2,
         flow_median_spacing=1.6,
     ),
@@ -104,6 +110,7 @@ PROFILES = {
         centred_reference=False,
         double_coarse_levels=True,
         data_normaliser=1e-6,
+        noise_normaliser=0.0,
         smoothness_epsilon=1e-5,
         flow_median_spacing=0.0,
     ),

@@ -67,6 +67,9 @@ class FlowParameters:
     data_normaliser : float, optional
         Squared image gradient below which the data term 'gc' fades out, > 0; by default the
         profile's. Heavily smoothed frames need a smaller one.
+    noise_normaliser : float, optional
+        How much of the moving frame's noise is added to `data_normaliser`, >= 0; by default the
+        profile's. Averages of frames, which differ in more than noise, need none.
     numerics : str
         Profile name, see `pyflowreg.core.numerics.PROFILES`.
     precision : {'single', 'double'}
@@ -89,6 +92,7 @@ class FlowParameters:
     weight: tuple[float, ...] | NDArray[Any] | None = None
     data_term: str = "gc"
     data_normaliser: float | None = None
+    noise_normaliser: float | None = None
     numerics: str = "standard"
     precision: str = "single"
 
@@ -108,6 +112,8 @@ class FlowParameters:
             _refuse("a_smooth", self.a_smooth, "above 0 and at most 1")
         if self.data_normaliser is not None and not self.data_normaliser > 0:
             _refuse("data_normaliser", self.data_normaliser, "above 0")
+        if self.noise_normaliser is not None and not self.noise_normaliser >= 0:
+            _refuse("noise_normaliser", self.noise_normaliser, "at least 0")
         if not _is_one_of(self.data_term, ALIASES):
             _refuse("const_assumption", self.data_term, f"one of {', '.join(ALIASES)}")
         if not _is_one_of(self.numerics, PROFILES):
@@ -150,6 +156,14 @@ class FlowParameters:
     def normaliser(self) -> float:
         """Squared image gradient below which the data term 'gc' fades out."""
         return self.data_normaliser or self.switches.data_normaliser
+
+    @property
+    def noise_weight(self) -> float:
+        """How much of a frame's noise is added to the normaliser; 0 for other terms than 'gc'."""
+        if self.data_term != "gc":
+            return 0.0
+        given = self.noise_normaliser
+        return self.switches.noise_normaliser if given is None else given
 
     @property
     def dtype(self) -> np.dtype[Any]:

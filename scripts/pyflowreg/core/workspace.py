@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from pyflowreg.core.level_solver import LevelScratch, scratch_sizes
 from pyflowreg.core.median import median_scratch_size
 from pyflowreg.core.motion_tensor import COMPONENTS, tensor_scratch_size
+from pyflowreg.core.noise import noise_scratch_size
 from pyflowreg.core.pyramid import Level, resize_scratch_size, resize_tables
 
 _ALIGNMENT = 64
@@ -68,7 +69,7 @@ class LevelArrays:
     increment, filtered : ndarray
         What the solver adds to `field`, (2, h, w), and one filtered plane of it, (h, w).
     scratch, median_scratch : ndarray
-        For resizing to this level and tensors, and for medians; flat.
+        For resizing to this level, noise and tensors, and for medians; flat.
     solver : LevelScratch
         For the solver.
     frame_taps : tuple of ndarray
@@ -126,6 +127,7 @@ class Workspace:
                 resize_scratch_size(shape, size),
                 resize_scratch_size(previous, size),
                 tensor_scratch_size(size, data_term),
+                noise_scratch_size(size),
             )
             shapes: dict[str, tuple[int, ...]] = {
                 # The field of the level before is still needed.

@@ -44,6 +44,7 @@ def _flow_parameters(config: SessionConfig, weight: NDArray[np.float64]) -> Flow
     else:
         open_settings = {"eta": 0.8, "update_lag": 5, "a_smooth": 1.0}
         open_settings["data_normaliser"] = DATA_NORMALISER
+        open_settings["noise_normaliser"] = 0.0  # averages differ in sharpness, hardly in noise
     return FlowParameters.create(
         alpha=config.alpha_between,
         a_data=0.45,

@@ -14,6 +14,7 @@ from pyflowreg.core.jit import kernel
 from pyflowreg.core.level_solver import LevelSettings, packed_weights, solve_into
 from pyflowreg.core.median import median_kernel
 from pyflowreg.core.motion_tensor import motion_tensor_into
+from pyflowreg.core.noise import excess_noise, flat_energy, noise_scratch_size
 from pyflowreg.core.parameters import FlowParameters
 from pyflowreg.core.pyramid import Level, pyramid_levels, resize_planes, resize_scratch_size
 from pyflowreg.core.resize_kernels import resize_planes as resize_between
@@ -54,6 +55,7 @@ class _PlanLevel:
     weights: NDArray[Any]
     settings: LevelSettings
     dtype: np.dtype[Any]
+    energies: tuple[float, ...]
 
 
 # Plain loops: numba's assignments to slices take seconds to compile.
@@ -212,7 +214,15 @@ class FlowregPlan:
             smoothness_epsilon=parameters.switches.smoothness_epsilon,
         )
         fixed = _resized(planes, *size, dtype)
-        return _PlanLevel(level, fixed, packed_weights(weight.astype(dtype)), settings, dtype)
+        scratch = np.empty(noise_scratch_size(size), dtype)
+        return _PlanLevel(
+            level,
+            fixed,
+            packed_weights(weight.astype(dtype)),
+            settings,
+            dtype,
+            tuple(flat_energy(plane, level.hx, level.hy, scratch) for plane in fixed),
+        )
 
     def displacements(
         self, moving: NDArray[Any], uv: NDArray[Any] | None = None, threads: int = 1
@@ -280,13 +290,22 @@ class FlowregPlan:
         resize_planes(workspace.levels[-1].field, workspace.whole, workspace.last)
         _interleave(workspace.whole, out)
 
+    def _normaliser(self, entry: _PlanLevel, arrays: LevelArrays, channel: int) -> float:
+        parameters, level = self.parameters, entry.level
+        if not parameters.noise_weight:
+            return parameters.normaliser
+        # Before warping: interpolation smooths noise away.
+        energy = flat_energy(arrays.target[channel], level.hx, level.hy, arrays.scratch)
+        noise = excess_noise(entry.energies[channel], energy)
+        return parameters.normaliser + parameters.noise_weight * noise
+
     def _refine(self, entry: _PlanLevel, arrays: LevelArrays) -> None:
         """Add one level's increment to its field, in place."""
         parameters, level = self.parameters, entry.level
-        for fixed, moving, tensor in zip(entry.fixed, arrays.warped, arrays.tensor, strict=True):
+        for c, (fixed, moving) in enumerate(zip(entry.fixed, arrays.warped, strict=True)):
             motion_tensor_into(
-                fixed, moving, level.hx, level.hy, parameters.data_term, parameters.normaliser,
-                tensor, arrays.scratch,
+                fixed, moving, level.hx, level.hy, parameters.data_term,
+                self._normaliser(entry, arrays, c), arrays.tensor[c], arrays.scratch,
             )  # fmt: skip
         solve_into(
             arrays.tensor, entry.weights, arrays.padded, entry.settings, arrays.solver,
