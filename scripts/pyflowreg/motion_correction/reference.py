@@ -32,8 +32,8 @@ from pyflowreg.motion_correction.statistics import ChannelMoments, RunningMean
 
 logger = logging.getLogger(__name__)
 
-CENTRING_FRAMES = (12, 50)
-CENTRING_SPACING = 6.0
+CENTRING_FRAMES = (8, 40)
+CENTRING_SPACING = 3.5
 """Frames with which the mean position of a recording is found, roughly and then well, and the grid
 spacing (px) down to which their displacement is computed."""
 
