@@ -14,6 +14,7 @@ from pyflowreg.io.atomic import (
     atomic_write_json,
     atomic_write_text,
 )
+from pyflowreg.io.stack import Stack
 
 
 def names(folder):
@@ -87,3 +88,25 @@ def test_objects_are_not_pickled(tmp_path):
     with pytest.raises(ValueError, match="a would need pickling"):
         atomic_save_npz(tmp_path / "a.npz", a=np.array([{}], dtype=object))
     assert names(tmp_path) == []
+
+
+def test_a_stack_is_the_same_file_as_its_arrays_at_once(tmp_path):
+    parts = np.random.default_rng(0).normal(size=(3, 4, 5))
+    made = []
+
+    def make(number):
+        made.append(number)
+        return parts[number]
+
+    stack = Stack(3, (4, 5), parts.dtype, make)
+    atomic_save_npz(tmp_path / "a.npz", first=stack, second=np.arange(3))
+    assert made == [0, 1, 2]
+    np.savez_compressed(tmp_path / "b.npz", first=parts, second=np.arange(3))
+    assert (tmp_path / "a.npz").read_bytes() == (tmp_path / "b.npz").read_bytes()
+
+
+def test_a_stack_of_unequal_arrays_leaves_no_file(tmp_path):
+    stack = Stack(2, (4,), np.dtype(float), lambda number: np.zeros(4 - number))
+    with pytest.raises(ValueError, match=r"array 1 is \(3,\) float64, not \(4,\) float64"):
+        atomic_save_npz(tmp_path / "a.npz", first=stack)
+    assert not list(tmp_path.iterdir())

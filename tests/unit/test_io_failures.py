@@ -18,7 +18,7 @@ from pyflowreg.io.atomic import (
     atomic_write_text,
 )
 from pyflowreg.io.fields import FieldWriter, MaskWriter
-from pyflowreg.io.mat import save_mat
+from pyflowreg.io.mat_results import save_mat
 from pyflowreg.simulation.__main__ import main as simulate
 
 NOISE = np.random.default_rng(0).integers(0, 65535, (40, 64, 64, 2)).astype(np.uint16)

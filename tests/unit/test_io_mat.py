@@ -8,7 +8,8 @@ import scipy.io
 
 from pyflowreg.errors import InputError
 from pyflowreg.io import open_reader, open_writer
-from pyflowreg.io.mat import cell, save_mat
+from pyflowreg.io.mat_results import cell, save_mat
+from pyflowreg.io.stack import Stack
 
 
 @pytest.fixture
@@ -164,6 +165,39 @@ def test_results_for_matlab(tmp_path, largest):
     assert "recording b" in str(np.asarray(found["compensated_h5_paths"][0, 1]).reshape(-1)[0])
     assert np.asarray(found["mean_disp"]).shape == (1, 4)
     assert [file.name for file in tmp_path.iterdir()] == [path.name]
+
+
+@pytest.mark.parametrize("largest", [2**31, 10], ids=["v5", "v7.3"])
+@pytest.mark.parametrize("shape", [(5, 7), (5, 7, 2), (5, 7, 1), (1, 1)])
+@pytest.mark.parametrize("dtype", [bool, float])
+def test_a_stack_is_the_same_as_a_cell_of_its_arrays(tmp_path, largest, shape, dtype):
+    values = (np.random.default_rng(0).normal(size=(3, *shape)) > 0).astype(dtype)
+    made = []
+
+    def make(number):
+        made.append(number)
+        return values[number]
+
+    others = {"middle_idx": 2.0, "names": cell(["a", "recording b"])}
+    stack = Stack(3, shape, values.dtype, make)
+    save_mat(tmp_path / "a.mat", {"masks": stack, **others}, largest=largest)
+    assert made == [0, 1, 2]
+    save_mat(tmp_path / "b.mat", {"masks": cell(list(values)), **others}, largest=largest)
+    load = hdf5storage.loadmat if largest == 10 else scipy.io.loadmat
+    found, expected = (load(str(tmp_path / name), appendmat=False) for name in ("a.mat", "b.mat"))
+    assert found.keys() == expected.keys()
+    for key in ("masks", "names"):
+        assert found[key].shape == expected[key].shape
+        for one, other in zip(found[key][0], expected[key][0], strict=True):
+            assert one.dtype == other.dtype
+            np.testing.assert_array_equal(one, other)
+
+
+def test_a_stack_too_large_for_version_5_is_written_as_7_3(tmp_path):
+    stack = Stack(4, (8, 8), np.dtype(float), lambda number: np.full((8, 8), float(number)))
+    for largest, start in ((stack.nbytes + 500, b"MATLAB 5.0"), (stack.nbytes, b"MATLAB 7.3")):
+        save_mat(tmp_path / "a.mat", {"fields": stack}, largest=largest)
+        assert (tmp_path / "a.mat").read_bytes().startswith(start)
 
 
 def test_name_matlab_would_not_take(tmp_path):

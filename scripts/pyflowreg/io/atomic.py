@@ -7,14 +7,16 @@ import errno
 import json
 import os
 import uuid
+import zipfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import IO
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from pyflowreg.io.failures import make_folder, writing, writing_among_others
+from pyflowreg.io.stack import Stack
 
 # File systems (some network and FUSE mounts) that cannot flush a folder say so with these.
 _NO_FOLDER_SYNC = frozenset({errno.EINVAL, errno.ENOTSUP, errno.EACCES, errno.EBADF})
@@ -123,22 +125,47 @@ def atomic_save_npy(path: str | os.PathLike[str], array: ArrayLike) -> None:
         np.save(file, np.asarray(array), allow_pickle=False)
 
 
-def atomic_save_npz(path: str | os.PathLike[str], **arrays: ArrayLike) -> None:
+def atomic_save_npz(path: str | os.PathLike[str], **arrays: ArrayLike | Stack) -> None:
     """Save named arrays as compressed .npz, complete or not at all.
 
     Parameters
     ----------
     path : path
         Target, used as given (no suffix is added).
-    **arrays : array_like
-        The arrays by name (any but `path` and `file`); any dtype but object.
+    **arrays : array_like or Stack
+        The arrays by name (any but `path`); any dtype but object. Those of a stack become one
+        array with another first axis; they are in memory one at a time.
     """
-    objects = [name for name, array in arrays.items() if np.asarray(array).dtype.hasobject]
+    objects = [name for name, array in arrays.items() if _needs_pickling(array)]
     if objects:
         raise ValueError(f"{path}: {', '.join(objects)} would need pickling; save plain arrays")
-    savez: Any = np.savez_compressed  # its stubs reserve keyword names for options
-    with atomic_path(path) as temporary, writing(Path(path)), temporary.open("wb") as file:
-        savez(file, **arrays)
+    with (
+        atomic_path(path) as temporary,
+        writing(Path(path)),
+        zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as archive,
+    ):
+        for name, array in arrays.items():
+            # Members of more than 2 GB need another header, which must be chosen in advance.
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
+                _write_npy(member, array)
+
+
+def _needs_pickling(array: ArrayLike | Stack) -> bool:
+    return not isinstance(array, Stack) and np.asarray(array).dtype.hasobject
+
+
+def _write_npy(file: IO[bytes], array: ArrayLike | Stack) -> None:
+    if not isinstance(array, Stack):
+        np.lib.format.write_array(file, np.asarray(array), allow_pickle=False)
+        return
+    header = {
+        "descr": np.lib.format.dtype_to_descr(array.dtype),
+        "fortran_order": False,
+        "shape": (array.count, *array.shape),
+    }
+    np.lib.format.write_array_header_1_0(file, header)
+    for part in array:
+        file.write(part.tobytes())
 
 
 def atomic_write_text(path: str | os.PathLike[str], text: str) -> None:

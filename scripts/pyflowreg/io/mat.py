@@ -1,25 +1,19 @@
-"""MATLAB files: recordings (reading 5 and 7.3, writing 7.3), results, the toolbox's statistics."""
+"""Recordings in MATLAB files: reading versions 5 and 7.3, writing 7.3."""
 
 from __future__ import annotations
 
-import os
-import re
 import struct
 import zlib
-from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 import scipy.io
-from numpy.typing import NDArray
 from scipy.io.matlab import MatReadError
 
 from pyflowreg.errors import InputError
-from pyflowreg.io.atomic import atomic_path
 from pyflowreg.io.axes import canonical_shape, to_canonical, user_axes
 from pyflowreg.io.base import BaseReader, Frames, InputOptions, show_shape
-from pyflowreg.io.failures import writing
 from pyflowreg.io.hdf5 import Hdf5Reader
 from pyflowreg.io.hdf5_storage import Hdf5BaseWriter
 
@@ -29,9 +23,6 @@ _NUMERIC = {"double": "float64", "single": "float32"} | {
 }
 # 2-D: MATLAB drops trailing axes of length 1, so one frame is a matrix.
 _DEFAULT_AXES = {2: "YX", 3: "YXT", 4: "YXCT"}
-_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,62}")
-# MATLAB 5 files count the bytes of a variable with 31 bits; keep room for its header.
-_LARGEST = 2**31 - 2**20
 _DAMAGE = (
     MatReadError,
     OSError,
@@ -229,58 +220,3 @@ class MatWriter(Hdf5BaseWriter):
         with self._temporary.open("r+b") as file:
             # 116 bytes of text, 8 of offset (none), version, mark of little-endian order.
             file.write(text.ljust(116) + bytes(8) + struct.pack("<H", 0x0200) + b"IM")
-
-
-def cell(values: Sequence[Any]) -> NDArray[np.object_]:
-    """Make a 1 x n MATLAB cell array of arrays or texts."""
-    out = np.empty((1, len(values)), dtype=object)
-    for k, value in enumerate(values):
-        out[0, k] = value
-    return out
-
-
-def _size(value: Any) -> int:
-    array = np.asarray(value)
-    if array.dtype.hasobject:
-        return sum(_size(item) for item in array.flat)
-    return array.nbytes
-
-
-def save_mat(
-    path: str | os.PathLike[str], mapping: Mapping[str, Any], *, largest: int = _LARGEST
-) -> None:
-    """Save variables for MATLAB, complete or not at all.
-
-    Parameters
-    ----------
-    path : path
-        Target, used as given.
-    mapping : mapping of str to array, number, str or cell
-        Vectors become rows, booleans logical, object arrays (see `cell`) cell arrays.
-    largest : int
-        Bytes of a variable beyond which the file is written as version 7.3 instead of 5.
-    """
-    bad = [name for name in mapping if not _NAME.fullmatch(name)]
-    if bad:
-        raise ValueError(f"{path}: {', '.join(bad)} cannot be MATLAB variable names")
-    with atomic_path(path) as temporary, writing(Path(path)):
-        if max(map(_size, mapping.values()), default=0) > largest:
-            import hdf5storage
-
-            hdf5storage.savemat(
-                str(temporary),
-                dict(mapping),
-                appendmat=False,
-                format="7.3",
-                oned_as="row",
-                store_python_metadata=False,
-            )
-        else:
-            scipy.io.savemat(
-                temporary,
-                dict(mapping),
-                appendmat=False,
-                do_compression=True,
-                oned_as="row",
-                long_field_names=True,
-            )

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pyflowreg.io.atomic import atomic_path, atomic_save_npz
-from pyflowreg.io.mat import cell, save_mat
+from pyflowreg.io.mat_results import cell, save_mat
 from pyflowreg.session.config import SessionConfig
 from pyflowreg.session.discovery import Recording
 from pyflowreg.session.outputs import ALIGNED_SUFFIX, find_compensated, session_paths
