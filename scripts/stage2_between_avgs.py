@@ -3,6 +3,6 @@
 from pyflowreg.workflow.job import job_context
 
 with job_context(snakemake) as job:
-    from pyflowreg.session.stage2_between_avgs import run_stage2
+    from pyflowreg.session.stage2_between_avgs import save_fields
 
-    run_stage2(job.config)
+    save_fields(job.config, threads=snakemake.threads)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -52,16 +52,19 @@ class EndPointErrors:
 
 
 def session_errors(
-    within: Iterable[Field], between: Sequence[Field], truth_files: Sequence[Path], centre: int
+    within: Callable[[int], Field],
+    between: Callable[[int], Field],
+    truth_files: Sequence[Path],
+    centre: int,
 ) -> list[EndPointErrors]:
-    """Score the fields of a whole simulated session.
+    """Score the fields of a whole simulated session; one recording's are held at a time.
 
     Parameters
     ----------
-    within : iterable of ndarray, each (T, H, W, 2)
-        Stage-1 fields, one array per recording, pixels; one is held at a time.
-    between : sequence of ndarray, each (H, W, 2)
-        Stage-2 fields, pixels.
+    within : callable
+        Returns the stage-1 fields (T, H, W, 2) of a recording by its position, pixels.
+    between : callable
+        Returns the stage-2 field (H, W, 2) of a recording by its position, pixels.
     truth_files : sequence of Path
         `<recording>_truth.npz` of the recordings.
     centre : int
@@ -78,24 +81,21 @@ def session_errors(
     FileNotFoundError
         If a file of the truth is missing.
     ValueError
-        If the sequences differ in length, or fields do not have the size of their truth.
+        If fields do not have the size of their truth.
     """
-    truths = [load_truth(path) for path in truth_files]
-    offsets, first = [], []
-    for w, truth in zip(within, truths, strict=True):
-        offsets.append(stage1_offset(w, truth))
-        before = _typical(stage1_error(np.zeros_like(w), truth))
-        first.append((before, _typical(stage1_error(w, truth))))
+    centre_offset = stage1_offset(within(centre), load_truth(truth_files[centre]))
     result = []
-    for field, truth, offset, (before, after) in zip(between, truths, offsets, first, strict=True):
+    for number, path in enumerate(truth_files):
+        truth, w, field = load_truth(path), within(number), between(number)
+        after = stage2_error(
+            field, truth, offset=stage1_offset(w, truth), centre_offset=centre_offset
+        )
         result.append(
             EndPointErrors(
-                stage1_before=before,
-                stage1=after,
+                stage1_before=_typical(stage1_error(np.zeros_like(w), truth)),
+                stage1=_typical(stage1_error(w, truth)),
                 stage2_before=float(stage2_error(np.zeros_like(field), truth).mean()),
-                stage2=float(
-                    stage2_error(field, truth, offset=offset, centre_offset=offsets[centre]).mean()
-                ),
+                stage2=float(after.mean()),
             )
         )
     return result
@@ -130,8 +130,8 @@ def demo_table(config: SessionConfig, truth_dir: Path | str) -> str:
     paths = session_paths(config)
     folders = [paths.recording(recording.name) for recording in recordings]
     errors = session_errors(
-        (load_displacements(folder.folder) for folder in folders),
-        [load_field(folder.w_to_reference) for folder in folders],
+        lambda number: load_displacements(folders[number].folder),
+        lambda number: load_field(folders[number].w_to_reference),
         [Path(truth_dir) / f"{recording.name}_truth.npz" for recording in recordings],
         centre,
     )

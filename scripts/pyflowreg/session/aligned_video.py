@@ -17,14 +17,15 @@ from pyflowreg.core.warping import align_sequence
 from pyflowreg.errors import InputError
 from pyflowreg.io import Reader, open_reader, open_writer
 from pyflowreg.motion_correction.progress import Progress
+from pyflowreg.session.averages import temporal_average
 from pyflowreg.session.config import SessionConfig
 from pyflowreg.session.discovery import Recording, centre_index, discover_recordings
 from pyflowreg.session.outputs import RecordingPaths, find_compensated, recording_paths
 from pyflowreg.session.records import Record, is_younger, video_record
-from pyflowreg.session.stage1_compensate import temporal_average, threads_of
+from pyflowreg.session.stage1_compensate import threads_of
 from pyflowreg.session.stage2_between_avgs import (
     field_fingerprint,
-    read_field,
+    saved_field,
     saved_fingerprint,
 )
 
@@ -61,31 +62,6 @@ def required(found: Path | None, paths: RecordingPaths, what: str) -> Path:
     if found is None:
         raise InputError(f"{paths.name} has no {what} in {paths.folder}; run stage 1 first.")
     return found
-
-
-def saved_field(paths: RecordingPaths) -> Field:
-    """Return the field that stage 2 saved.
-
-    Parameters
-    ----------
-    paths : RecordingPaths
-        Files of the recording.
-
-    Returns
-    -------
-    ndarray
-        float64 (H, W, 2), pixels, backward map: centre(y, x) = recording(y + v, x + u).
-
-    Raises
-    ------
-    InputError
-        If it is missing, cannot be read, or is not finite.
-    """
-    field = read_field(paths.w_to_reference)
-    if field is None or not np.isfinite(field).all():
-        fault = "missing or cannot be read" if field is None else "not finite everywhere"
-        raise InputError(f"{paths.w_to_reference} is {fault}; run stage 2 again.")
-    return field
 
 
 def align_sequence_video(

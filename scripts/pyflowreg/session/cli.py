@@ -248,10 +248,11 @@ def _stage1(config: SessionConfig) -> None:
 
 
 def _stage2(config: SessionConfig) -> None:
-    from pyflowreg.session.stage2_between_avgs import run_stage2
+    from pyflowreg.session.stage2_between_avgs import save_fields
 
-    middle, center_file, fields = run_stage2(config)
-    _say(f"stage 2: {len(fields)} recordings aligned to number {middle + 1}, {center_file}")
+    recordings, centre = save_fields(config)
+    center_file = recordings[centre].path
+    _say(f"stage 2: {len(recordings)} recordings aligned to number {centre + 1}, {center_file}")
 
 
 def _stage3(config: SessionConfig) -> None:

@@ -81,7 +81,8 @@ class SessionConfig(Settings):
     )
     n_workers: Annotated[Whole, Allowed("-1 (all cores), or a whole number >= 1")] = Field(
         -1,
-        description="Threads of stage 1; -1 takes all cores, or those given to Snakemake with -j.",
+        description="Frames, in stage 2 recordings, computed at the same time, in threads; -1 "
+        "takes all cores, or those given to Snakemake with -j.",
     )
     flow_backend: Backend = Field(
         "flowreg",

@@ -55,7 +55,7 @@ def save_mask_files(
     centre : int
         Position of the centre, from 0.
     arrays : dict
-        Masks, fields and averages, named as in final_valid_idx.npz.
+        Named as in final_valid_idx.npz. Masks, fields and averages of all recordings are stacks.
 
     Raises
     ------
@@ -122,7 +122,7 @@ def _save_bundle(
         "displacement_fields_v",
         "temporal_averages",
     ):
-        mat[key] = cell(list(arrays[key]))
+        mat[key] = arrays[key]
     mat["compensated_h5_paths"] = cell(compensated)
     mat["recording_names"] = cell(names)
     save_mat(paths.final_mat, mat)

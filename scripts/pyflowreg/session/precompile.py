@@ -17,7 +17,7 @@ import numpy as np
 from pyflowreg.io import open_writer
 from pyflowreg.session.config import SessionConfig
 from pyflowreg.session.stage1_compensate import run_stage1
-from pyflowreg.session.stage2_between_avgs import run_stage2
+from pyflowreg.session.stage2_between_avgs import save_fields
 from pyflowreg.session.stage3_valid_mask import run_stage3
 
 # Large enough for levels of every combination of number types.
@@ -76,7 +76,7 @@ def _run(root: Path, channels: int, settings: dict[str, Any], dtype: str) -> Non
         **{**settings, "flow_options": options},
     )
     run_stage1(config)
-    run_stage2(config)
+    save_fields(config)
     run_stage3(config)
 
 

@@ -7,18 +7,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from pyflowreg.errors import InputError
 from pyflowreg.io import open_reader
 from pyflowreg.io.atomic import atomic_save_npy, atomic_save_npz, atomic_write_json
 from pyflowreg.io.fields import mask_shape
 from pyflowreg.motion_correction.compensate import available_threads, correct_recording
-from pyflowreg.motion_correction.statistics import RunningMean
 from pyflowreg.session.config import SessionConfig, get_array_task_id
 from pyflowreg.session.discovery import Recording, recording_of_task
-from pyflowreg.session.outputs import RecordingPaths, find_compensated, find_idx, recording_paths
+from pyflowreg.session.outputs import find_compensated, find_idx, recording_paths
 from pyflowreg.session.preflight import inspect_recording, preflight
 from pyflowreg.session.records import stage1_record
 from pyflowreg.session.status import digest, file_identity, read_status, write_status
@@ -29,12 +25,9 @@ __all__ = [
     "compensate_session_recording",
     "run_stage1",
     "run_stage1_array",
-    "temporal_average",
 ]
 
 logger = logging.getLogger(__name__)
-
-READ_FRAMES = 64
 
 
 def _overridden(config: SessionConfig, override: Mapping[str, Any] | None) -> SessionConfig:
@@ -222,50 +215,3 @@ def run_stage1_array(
     number = get_array_task_id() if task_id is None else task_id
     recording = recording_of_task(preflight(config).recordings, number)
     return compensate_session_recording(config, recording)
-
-
-def temporal_average(paths: RecordingPaths) -> NDArray[np.float64]:
-    """Mean of the corrected frames; computed and saved if another program left only the frames.
-
-    Parameters
-    ----------
-    paths : RecordingPaths
-        Files of the recording.
-
-    Returns
-    -------
-    ndarray
-        float64, shape (H, W, C).
-
-    Raises
-    ------
-    InputError
-        If stage 1 of the recording is missing or its files cannot be read.
-    """
-    if paths.temporal_average.is_file():
-        try:
-            average = np.load(paths.temporal_average, allow_pickle=False)
-        except (OSError, ValueError, EOFError) as error:
-            raise InputError(
-                f"{paths.temporal_average} cannot be read ({error}). Delete it and run again."
-            ) from error
-        numbers = average.dtype.kind in "fiu" and average.ndim in (2, 3)
-        if numbers and np.isfinite(average).all():
-            average = average[:, :, None] if average.ndim == 2 else average
-            return np.asarray(average, dtype=np.float64)
-        raise InputError(
-            f"{paths.temporal_average} holds no finite image of shape (H, W, C). "
-            "Delete it and run again."
-        )
-    compensated = find_compensated(paths.folder)
-    if compensated is None:
-        raise InputError(
-            f"{paths.name} has no corrected frames in {paths.folder}; run stage 1 first."
-        )
-    mean = RunningMean()
-    with open_reader(compensated) as reader:
-        for start in range(0, reader.shape[0], READ_FRAMES):
-            for frame in reader.read(start, min(start + READ_FRAMES, reader.shape[0])):
-                mean.add(frame)
-    atomic_save_npy(paths.temporal_average, mean.mean())
-    return mean.mean()

@@ -14,15 +14,18 @@ from numpy.typing import NDArray
 from pyflowreg.core.backend_registry import get_backend
 from pyflowreg.core.numerics import PROFILES
 from pyflowreg.core.parameters import FlowParameters
+from pyflowreg.core.threads import for_each
 from pyflowreg.core.warping import warp_frame
 from pyflowreg.errors import ConfigError, InputError
+from pyflowreg.io.atomic import atomic_save_npz
 from pyflowreg.motion_correction.preprocessing import ROUNDING, gaussian
 from pyflowreg.motion_correction.rigid import rigid_shift
+from pyflowreg.session.averages import common_shape, temporal_average
 from pyflowreg.session.config import SessionConfig
 from pyflowreg.session.discovery import Recording, centre_index, discover_recordings
 from pyflowreg.session.outputs import RecordingPaths, recording_paths
 from pyflowreg.session.records import is_younger, stage2_record
-from pyflowreg.session.stage1_compensate import atomic_save_npz, temporal_average
+from pyflowreg.session.stage1_compensate import threads_of
 from pyflowreg.session.status import array_digest, digest
 
 logger = logging.getLogger(__name__)
@@ -162,6 +165,31 @@ def read_field(path: Path) -> NDArray[np.float64] | None:
         return None
 
 
+def saved_field(paths: RecordingPaths) -> NDArray[np.float64]:
+    """Return the field that stage 2 saved.
+
+    Parameters
+    ----------
+    paths : RecordingPaths
+        Files of the recording.
+
+    Returns
+    -------
+    ndarray
+        float64 (H, W, 2), pixels, backward map: centre(y, x) = recording(y + v, x + u).
+
+    Raises
+    ------
+    InputError
+        If it is missing, cannot be read, or is not finite.
+    """
+    field = read_field(paths.w_to_reference)
+    if field is None or not np.isfinite(field).all():
+        fault = "missing or cannot be read" if field is None else "not finite everywhere"
+        raise InputError(f"{paths.w_to_reference} is {fault}; run stage 2 again.")
+    return field
+
+
 def saved_fingerprint(path: Path) -> str | None:
     """Read the fingerprint in a `w_to_reference.npz`.
 
@@ -180,44 +208,6 @@ def saved_fingerprint(path: Path) -> str | None:
             return str(data["fingerprint"])
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
         return None
-
-
-def load_averages(config: SessionConfig, recordings: list[Recording]) -> list[Images]:
-    """Read the temporal averages of all recordings.
-
-    Parameters
-    ----------
-    config : SessionConfig
-        The session.
-    recordings : list of Recording
-        Its recordings.
-
-    Returns
-    -------
-    list of ndarray
-        float64, all of one shape (H, W, C).
-
-    Raises
-    ------
-    ConfigError
-        Naming every average that is missing, cannot be read, or differs in shape.
-    """
-    averages, problems = [], []
-    for recording in recordings:
-        try:
-            averages.append(temporal_average(recording_paths(config, recording.name)))
-        except InputError as error:
-            problems.append(str(error))
-    if not problems:
-        problems = [
-            f"the average of {recording.name} has shape {average.shape}, that of "
-            f"{recordings[0].name} {averages[0].shape}; all must be equal."
-            for recording, average in zip(recordings, averages, strict=True)
-            if average.shape != averages[0].shape
-        ]
-    if problems:
-        raise ConfigError(problems)
-    return averages
 
 
 def field_fingerprint(config: SessionConfig, fixed: Images, moving: Images, is_centre: bool) -> str:
@@ -241,15 +231,17 @@ def field_fingerprint(config: SessionConfig, fixed: Images, moving: Images, is_c
     return digest(settings, array_digest(fixed), array_digest(moving))
 
 
-def _field_of(
-    config: SessionConfig, paths: RecordingPaths, fixed: Images, moving: Images, is_centre: bool
-) -> NDArray[np.float64]:
+def _save_field(
+    config: SessionConfig, paths: RecordingPaths, fixed: Images, is_centre: bool
+) -> None:
+    """Make sure that the field of a recording is saved."""
+    moving = temporal_average(paths)
     fingerprint = field_fingerprint(config, fixed, moving, is_centre)
     if config.resume and saved_fingerprint(paths.w_to_reference) == fingerprint:
         saved = read_field(paths.w_to_reference)
         if saved is not None and saved.shape == (*fixed.shape[:2], 2):
             logger.info("%s: the displacement exists with these settings.", paths.name)
-            return saved
+            return
     if is_centre:
         w = np.zeros((*fixed.shape[:2], 2))
     else:
@@ -259,16 +251,68 @@ def _field_of(
     logger.info(
         "%s: displacement %.2f px mean, %.2f px max.", paths.name, length.mean(), length.max()
     )
-    return w
 
 
-def run_stage2(config: SessionConfig) -> tuple[int, Path, list[NDArray[np.float64]]]:
-    """Find the displacement of every recording from the centre.
+def save_fields(config: SessionConfig, threads: int | None = None) -> tuple[list[Recording], int]:
+    """Find and save the displacement of every recording from the centre.
+
+    What `run_stage2` does, but no more fields are in memory than are worked on.
 
     Parameters
     ----------
     config : SessionConfig
         The session; stage 1 must be finished for all recordings.
+    threads : int, optional
+        Recordings worked on at the same time; by default what `config.n_workers` says. The result
+        does not depend on it.
+
+    Returns
+    -------
+    recordings : list of Recording
+        The recordings of the session; each has its ``w_to_reference.npz`` now.
+    centre : int
+        Position of the centre among them, from 0.
+
+    Raises
+    ------
+    ConfigError
+        If recordings or averages are missing or do not fit together.
+    """
+    recordings = discover_recordings(config)
+    centre = centre_index(config, recordings)
+    files = [recording_paths(config, recording.name) for recording in recordings]
+    common_shape(files)
+    record = stage2_record(config, recordings[centre].name)
+    record.withdraw()
+    fixed = temporal_average(files[centre])
+
+    def one(number: int) -> None:
+        _save_field(config, files[number], fixed, number == centre)
+
+    for_each(one, len(files), threads or threads_of(config))
+    # A field that was kept may be older than an average that changed, which then was not its own,
+    # or came out the same. Its time says that it was compared with all of them.
+    newest = max(
+        (paths.temporal_average for paths in files), key=lambda path: path.stat().st_mtime_ns
+    )
+    for paths in files:
+        if not is_younger(paths.w_to_reference, [newest]):
+            os.utime(paths.w_to_reference)
+    record.write()
+    return recordings, centre
+
+
+def run_stage2(config: SessionConfig) -> tuple[int, Path, list[NDArray[np.float64]]]:
+    """Find the displacement of every recording from the centre.
+
+    The fields of all recordings are returned, so they all are in memory in the end. `save_fields`
+    does the same without that.
+
+    Parameters
+    ----------
+    config : SessionConfig
+        The session; stage 1 must be finished for all recordings. `n_workers` of them are worked
+        on at the same time.
 
     Returns
     -------
@@ -286,20 +330,6 @@ def run_stage2(config: SessionConfig) -> tuple[int, Path, list[NDArray[np.float6
     ConfigError
         If recordings or averages are missing or do not fit together.
     """
-    recordings = discover_recordings(config)
-    centre = centre_index(config, recordings)
-    averages = load_averages(config, recordings)
-    files = [recording_paths(config, recording.name) for recording in recordings]
-    record = stage2_record(config, recordings[centre].name)
-    record.withdraw()
-    fields = [
-        _field_of(config, paths, averages[centre], average, position == centre)
-        for position, (paths, average) in enumerate(zip(files, averages, strict=True))
-    ]
-    # A field that was kept may be older than an average that changed, which then was not its own,
-    # or came out the same. Its time says that it was compared with all of them.
-    for paths in files:
-        if not is_younger(paths.w_to_reference, [entry.temporal_average for entry in files]):
-            os.utime(paths.w_to_reference)
-    record.write()
+    recordings, centre = save_fields(config)
+    fields = [saved_field(recording_paths(config, recording.name)) for recording in recordings]
     return centre, recordings[centre].path, fields

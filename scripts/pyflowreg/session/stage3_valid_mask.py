@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import math
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,13 +15,14 @@ from numpy.typing import NDArray
 from pyflowreg.core.warping import imregister_binary
 from pyflowreg.errors import ConfigError, InputError
 from pyflowreg.io.fields import iter_masks
+from pyflowreg.io.stack import Stack
 from pyflowreg.session.aligned_video import (
     Field,
     align_recording,
     align_sequence_video,
     required,
-    saved_field,
 )
+from pyflowreg.session.averages import common_shape, temporal_average
 from pyflowreg.session.config import SessionConfig
 from pyflowreg.session.discovery import Recording, centre_index, discover_recordings
 from pyflowreg.session.final_files import save_mask_files
@@ -30,10 +33,7 @@ from pyflowreg.session.outputs import (
     session_paths,
 )
 from pyflowreg.session.records import mask_record
-from pyflowreg.session.stage2_between_avgs import (
-    load_averages,
-    read_field,
-)
+from pyflowreg.session.stage2_between_avgs import read_field, saved_field
 
 __all__ = ["align_recording", "align_sequence_video", "compute_final_mask", "run_stage3"]
 
@@ -100,48 +100,27 @@ def compute_final_mask(
     return _save_final_mask(config, _load(config, middle_idx, displacement_fields))
 
 
-def _save_final_mask(config: SessionConfig, session: _Session) -> Mask:
-    """Compute the final mask of what was loaded, and write its files."""
-    averages = load_averages(config, session.recordings)
-    record = mask_record(config, session.names[session.centre], session.names)
-    record.withdraw()
-    session_paths(config).status.unlink(missing_ok=True)
-    own = [_valid_mask(*entry) for entry in zip(session.files, session.fields, strict=True)]
-    aligned = [
-        imregister_binary(valid, field[..., 0], field[..., 1])
-        for valid, field in zip(own, session.fields, strict=True)
-    ]
-    final: Mask = np.logical_and.reduce(aligned)
-    if not final.any():
-        logger.warning("No pixel is valid in all recordings; look at the aligned masks.")
-    arrays = {
-        "final_valid": final,
-        "aligned_valid_masks": np.stack(aligned),
-        "per_seq_valid_masks": np.stack(own),
-        "displacement_fields_u": np.stack([field[..., 0] for field in session.fields]),
-        "displacement_fields_v": np.stack([field[..., 1] for field in session.fields]),
-        "temporal_averages": np.stack(averages),
-        "reference_average": averages[session.centre],
-    }
-    save_mask_files(config, session.recordings, session.centre, arrays)
-    if all(session.saved):
-        record.write()
-    return final
-
-
 @dataclass(frozen=True)
 class _Session:
-    """Recordings, position of the centre, files, fields, and which fields are those saved."""
+    """What stage 3 works on; fields are read when they are asked for, one at a time."""
 
     recordings: list[Recording]
     centre: int
     files: list[RecordingPaths]
-    fields: list[Field]
-    saved: list[bool]
+    given: Sequence[Field] | None
 
-    @property
-    def names(self) -> list[str]:
-        return [recording.name for recording in self.recordings]
+    def field(self, number: int) -> Field:
+        """Field of a recording, given or saved."""
+        if self.given is None:
+            return saved_field(self.files[number])
+        return np.asarray(self.given[number], dtype=np.float64)
+
+    def is_saved(self, number: int) -> bool:
+        """Whether the field of a recording is the one that stage 2 saved."""
+        if self.given is None:
+            return True
+        saved = read_field(self.files[number].w_to_reference)
+        return saved is not None and np.array_equal(self.field(number), saved)
 
 
 def _load(config: SessionConfig, middle_idx: int | None, given: Sequence[Field] | None) -> _Session:
@@ -155,36 +134,18 @@ def _load(config: SessionConfig, middle_idx: int | None, given: Sequence[Field] 
             raise ConfigError([f"middle_idx is {middle_idx!r}; it must be {rule}."])
         centre = int(middle_idx)
     files = [recording_paths(config, recording.name) for recording in recordings]
-    fields = _given_or_saved(files, given)
-    if given is None and fields[centre].any():
+    session = _Session(recordings, centre, files, given)
+    if given is not None:
+        _check_given(files, given)
+    elif session.field(centre).any():
         raise InputError(
             f"{files[centre].w_to_reference} is not zero, so the fields lead to another centre "
             f"than {recordings[centre].name}; set center and run stage 2 again."
         )
-    saved = [given is None or _is_saved(*entry) for entry in zip(files, fields, strict=True)]
-    return _Session(recordings, centre, files, fields, saved)
+    return session
 
 
-def _valid_mask(paths: RecordingPaths, field: Field) -> Mask:
-    """Pixels valid in every frame of a recording, which must have the size of its field."""
-    idx = required(find_idx(paths.folder), paths, "valid masks (idx.hdf)")
-    valid = valid_throughout(idx)
-    if valid.shape != field.shape[:2]:
-        raise InputError(
-            f"{idx} holds masks of shape {valid.shape}, the displacement of {paths.name} has "
-            f"{field.shape[:2]}; they belong to different recordings. Run stages 1 and 2 again."
-        )
-    return valid
-
-
-def _is_saved(paths: RecordingPaths, field: Field) -> bool:
-    saved = read_field(paths.w_to_reference)
-    return saved is not None and np.array_equal(field, saved)
-
-
-def _given_or_saved(files: Sequence[RecordingPaths], given: Sequence[Field] | None) -> list[Field]:
-    if given is None:
-        return [saved_field(entry) for entry in files]
+def _check_given(files: Sequence[RecordingPaths], given: Sequence[Field]) -> None:
     if len(given) != len(files):
         raise ConfigError(
             [
@@ -192,20 +153,95 @@ def _given_or_saved(files: Sequence[RecordingPaths], given: Sequence[Field] | No
                 "give one per recording, as run_stage2 returns them."
             ]
         )
-    fields = [np.asarray(field, dtype=np.float64) for field in given]
-    problems = [
-        f"the displacement field given for {entry.name} has shape {field.shape}; it must be "
-        "(H, W, 2), as run_stage2 returns it."
-        for entry, field in zip(files, fields, strict=True)
-        if field.ndim != 3 or field.shape[2] != 2
-    ] or [
-        f"the displacement field given for {entry.name} contains NaN or infinite values."
-        for entry, field in zip(files, fields, strict=True)
-        if not np.isfinite(field).all()
-    ]
+    problems = []
+    for paths, values in zip(files, given, strict=True):
+        field = np.asarray(values, dtype=np.float64)
+        if field.ndim != 3 or field.shape[2] != 2:
+            problems.append(
+                f"the displacement field given for {paths.name} has shape {field.shape}; it must "
+                "be (H, W, 2), as run_stage2 returns it."
+            )
+        elif not np.isfinite(field).all():
+            problems.append(
+                f"the displacement field given for {paths.name} contains NaN or infinite values."
+            )
     if problems:
         raise ConfigError(problems)
-    return fields
+
+
+class _PackedMasks:
+    """Masks of all recordings, compressed: a few hundred bytes each, whatever their size."""
+
+    def __init__(self, size: tuple[int, int]) -> None:
+        self._size = size
+        self._packed: list[bytes] = []
+
+    def add(self, mask: Mask) -> None:
+        self._packed.append(zlib.compress(np.packbits(mask).tobytes()))
+
+    def _mask(self, number: int) -> Mask:
+        bits = np.frombuffer(zlib.decompress(self._packed[number]), np.uint8)
+        return np.unpackbits(bits, count=math.prod(self._size)).reshape(self._size).astype(bool)
+
+    def stack(self) -> Stack:
+        return Stack(len(self._packed), self._size, np.dtype(bool), self._mask)
+
+
+def _valid_mask(paths: RecordingPaths, field: Field, size: tuple[int, int]) -> Mask:
+    """Pixels valid in every frame of a recording, which must have the size of all else."""
+    idx = required(find_idx(paths.folder), paths, "valid masks (idx.hdf)")
+    valid = valid_throughout(idx)
+    others = {"displacement": field.shape[:2], "temporal average": size}
+    for name, other in others.items():
+        if valid.shape != other:
+            raise InputError(
+                f"{idx} holds masks of shape {valid.shape}, the {name} of {paths.name} has "
+                f"{other}; they belong to different recordings. Run stages 1 and 2 again."
+            )
+    return valid
+
+
+def _save_final_mask(config: SessionConfig, session: _Session) -> Mask:
+    """Compute the final mask, and write its files; recordings are worked on one by one."""
+    files = session.files
+    height, width, channels = common_shape(files)
+    size = (height, width)
+    own, aligned, final = _PackedMasks(size), _PackedMasks(size), np.ones(size, bool)
+    all_saved = True
+    for number, paths in enumerate(files):
+        field = session.field(number)
+        valid = _valid_mask(paths, field, size)
+        own.add(valid)
+        there = imregister_binary(valid, field[..., 0], field[..., 1])
+        aligned.add(there)
+        final &= there
+        all_saved = all_saved and session.is_saved(number)
+    if not final.any():
+        logger.warning("No pixel is valid in all recordings; look at the aligned masks.")
+    names = [recording.name for recording in session.recordings]
+    record = mask_record(config, names[session.centre], names)
+    record.withdraw()
+    session_paths(config).status.unlink(missing_ok=True)
+    real = np.dtype(np.float64)
+    arrays = {
+        "final_valid": final,
+        "aligned_valid_masks": aligned.stack(),
+        "per_seq_valid_masks": own.stack(),
+        "displacement_fields_u": Stack(
+            len(files), size, real, lambda number: session.field(number)[..., 0]
+        ),
+        "displacement_fields_v": Stack(
+            len(files), size, real, lambda number: session.field(number)[..., 1]
+        ),
+        "temporal_averages": Stack(
+            len(files), (*size, channels), real, lambda number: temporal_average(files[number])
+        ),
+        "reference_average": temporal_average(files[session.centre]),
+    }
+    save_mask_files(config, session.recordings, session.centre, arrays)
+    if all_saved:
+        record.write()
+    return final
 
 
 def run_stage3(
@@ -239,10 +275,8 @@ def run_stage3(
     session = _load(config, middle_idx, displacement_fields)
     final = _save_final_mask(config, session)
     centre = session.recordings[session.centre]
-    for recording, field, saved in zip(
-        session.recordings, session.fields, session.saved, strict=True
-    ):
+    for number, recording in enumerate(session.recordings):
         # Of the saved field, an existing video may be kept.
-        given = None if saved else field
+        given = None if session.is_saved(number) else session.field(number)
         align_recording(config, recording, centre=centre, displacement=given)
     return final

@@ -92,8 +92,8 @@ def _errors(
                 tool("stage", number=number, **settings)
     folders = [output / recording for recording in simulation.names]
     errors = session_errors(
-        (load_displacements(folder) for folder in folders),
-        [_between(folder / "w_to_reference.npz") for folder in folders],
+        lambda number: load_displacements(folders[number]),
+        lambda number: _between(folders[number] / "w_to_reference.npz"),
         [session / "truth" / f"{recording}_truth.npz" for recording in simulation.names],
         simulation.n_recordings // 2,
     )
