@@ -12,7 +12,6 @@ from pyflowreg.quality.metrics import (
     crispness,
     frame_correlation,
     interior,
-    load_average,
     load_displacements,
     load_field,
     movie_average,
@@ -87,11 +86,6 @@ def test_crispness_of_a_ramp_is_its_slope_times_the_root_of_the_pixels():
 
 def test_the_border_shrinks_with_the_image():
     assert interior(np.zeros((16, 100, 1)), 12).shape == (8, 76, 1)
-
-
-def test_averages_without_a_channel_axis_are_understood(tmp_path):
-    np.save(tmp_path / "a.npy", np.zeros((4, 5)))
-    assert load_average(tmp_path / "a.npy").shape == (4, 5, 1)
 
 
 def test_doing_nothing_scores_the_known_motion(session):

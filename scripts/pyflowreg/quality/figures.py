@@ -18,10 +18,10 @@ from pyflowreg.io.atomic import atomic_path
 from pyflowreg.quality.metrics import (
     Image,
     displacement_summary,
-    load_average,
     load_field,
     movie_average,
 )
+from pyflowreg.session.averages import temporal_average
 from pyflowreg.session.discovery import centre_index, discover_recordings
 from pyflowreg.session.outputs import session_paths
 
@@ -88,8 +88,8 @@ def before_after_figure(
     with open_reader(shown.path, config.input_options) as reader:
         raw = movie_average(reader)
         single = reader.read(reader.shape[0] // 2, reader.shape[0] // 2 + 1)[0].astype(np.float64)
-    corrected = load_average(files.temporal_average)
-    reference = load_average(paths.recording(centre.name).temporal_average)
+    corrected = temporal_average(files)
+    reference = temporal_average(paths.recording(centre.name))
     field = load_field(files.w_to_reference)
     aligned = warp_frame(corrected, field, np.zeros_like(corrected))
     with np.load(paths.final_npz) as data:

@@ -14,11 +14,8 @@ from pyflowreg.errors import InputError
 from pyflowreg.io import open_reader
 from pyflowreg.io.fields import field_shape, iter_fields
 from pyflowreg.motion_correction.statistics import RunningMean
-from pyflowreg.session.outputs import (
-    find_compensated,
-    find_displacements,
-    recording_paths,
-)
+from pyflowreg.session.averages import temporal_average
+from pyflowreg.session.outputs import find_compensated, find_displacements, recording_paths
 from pyflowreg.session.stage2_between_avgs import read_field
 
 if TYPE_CHECKING:
@@ -83,7 +80,7 @@ def recording_metrics(config: SessionConfig, recording: Recording) -> RecordingM
     paths = recording_paths(config, recording.name)
     mean, largest = displacement_summary(paths.statistics)
     corrected = _needed(find_compensated(paths.folder), paths.compensated)
-    average = load_average(paths.temporal_average)
+    average = temporal_average(paths)
     with open_reader(recording.path, config.input_options) as raw:
         raw_average = movie_average(raw)
         before = frame_correlation(raw, raw_average)
@@ -120,28 +117,6 @@ def displacement_summary(statistics: Path) -> tuple[float, float]:
     """
     with np.load(_needed(statistics)) as data:
         return float(np.mean(data["mean_disp"])), float(np.max(data["max_disp"]))
-
-
-def load_average(path: Path) -> Image:
-    """Read a temporal average.
-
-    Parameters
-    ----------
-    path : Path
-        `temporal_average.npy` of a recording.
-
-    Returns
-    -------
-    ndarray, float64, shape (H, W, C)
-        The average.
-
-    Raises
-    ------
-    InputError
-        If the file does not exist.
-    """
-    average = np.asarray(np.load(_needed(path)), dtype=np.float64)
-    return average[..., None] if average.ndim == 2 else average
 
 
 def load_displacements(folder: Path) -> NDArray[np.float32]:
