@@ -74,12 +74,17 @@ def stage1_disk_mb(wildcards, input):
     return resources.stage1_disk_mb(resources.read_header(input.header), PLAN.save_w)
 
 
-def session_mem_mb(wildcards, input, attempt):
-    return resources.session_mem_mb(map(resources.read_header, input.headers), attempt)
+def session_job(input, threads, attempt):
+    headers = map(resources.read_header, input.headers)
+    return resources.session_job(headers, threads, attempt, PLAN.config.precision)
 
 
-def session_runtime(wildcards, input, attempt):
-    return resources.session_runtime(map(resources.read_header, input.headers), attempt)
+def session_mem_mb(wildcards, input, threads, attempt):
+    return session_job(input, threads, attempt).mem_mb
+
+
+def session_runtime(wildcards, input, threads, attempt):
+    return session_job(input, threads, attempt).runtime
 
 
 def align_mem_mb(wildcards, input, attempt):

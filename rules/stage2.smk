@@ -1,5 +1,5 @@
 # Stage 2: one displacement field per recording, to the centre. One job, because every field needs
-# the centre's average and a field takes seconds.
+# the centre's average and a field takes seconds; its threads each work on another recording.
 
 
 rule stage2_between_avgs:
@@ -13,6 +13,7 @@ rule stage2_between_avgs:
         "<logs>/stage2_between_avgs.log",
     conda:
         "../envs/cpu.yaml"
+    threads: PLAN.threads(workflow.resource_settings.cores)
     resources:
         mem_mb=session_mem_mb,
         runtime=session_runtime,

@@ -105,7 +105,21 @@ def test_estimates_grow_with_the_image(larger: dict[str, Any]) -> None:
     assert resources.stage1_runtime(larger) > resources.stage1_runtime(header())
     assert resources.stage1_disk_mb(larger) > resources.stage1_disk_mb(header())
     assert resources.align_mem_mb(larger, 64) > resources.align_mem_mb(header(), 64)
-    assert resources.session_mem_mb([larger] * 3) > resources.session_mem_mb([header()] * 3)
+    session, larger_session = (resources.session_job([one] * 3) for one in (header(), larger))
+    assert larger_session.mem_mb > session.mem_mb
+    assert larger_session.runtime > session.runtime
+
+
+def test_memory_of_stages_2_and_3_does_not_grow_with_the_number_of_recordings() -> None:
+    few, many = (resources.session_job([header()] * count, 2) for count in (3, 300))
+    assert many.mem_mb == few.mem_mb < 1000
+    assert many.runtime > few.runtime
+
+
+def test_threads_of_stage_2_need_memory_and_save_time() -> None:
+    one, four = (resources.session_job([header()] * 99, threads) for threads in (1, 4))
+    assert four.mem_mb > one.mem_mb
+    assert four.runtime < one.runtime
 
 
 def test_a_second_attempt_reserves_more() -> None:

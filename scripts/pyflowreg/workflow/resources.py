@@ -10,7 +10,7 @@ import json
 import math
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from pyflowreg.motion_correction.chunks import chunk_length
 
@@ -30,7 +30,12 @@ PLANES_SHARED = 32
 COPIES = 2
 # Seconds of one core per million pixels, frame and channel at the finest quality: 7.3 measured.
 SECONDS_PER_MEGAPIXEL = 8.0
-# Stage 2 solves one field per recording, at full resolution and in double precision.
+# Planes in float64 that a thread of stage 2 holds besides: averages, smoothed, warped, and fields.
+# With them 67 MB per thread measured with 512 x 512 pixels, 300 MB in all with one thread, whatever
+# the number of recordings. Masks and files of stage 3 need less.
+PLANES_BETWEEN_PER_CHANNEL = 6
+PLANES_BETWEEN_SHARED = 8
+# Stage 2 solves one field per recording, at full resolution.
 SECONDS_PER_FIELD_MEGAPIXEL = 30.0
 SAFETY = 1.3
 
@@ -183,53 +188,60 @@ def stage1_disk_mb(header: Mapping[str, Any], save_w: bool = False) -> int:
     return math.ceil(frames * height * width * per_pixel / MB) + 20
 
 
-def session_mem_mb(headers: Iterable[Mapping[str, Any]], attempt: int = 1) -> int:
-    """Return the memory of a job that gathers averages, fields and masks of a session.
+class Reservation(NamedTuple):
+    """What a job reserves.
 
     Parameters
     ----------
-    headers : iterable of mapping
-        One per recording; see `read_header`.
-    attempt : int
-        Snakemake's count of tries, from 1; multiplies the result.
-
-    Returns
-    -------
-    int
-        MB.
+    mem_mb : int
+        Memory, MB.
+    runtime : int
+        Time, minutes.
     """
-    total = 0.0
-    largest = 0.0
-    for header in headers:
-        _, height, width, channels, _ = _size(header)
-        plane = height * width * 8 / MB
-        # Average, field, two masks and their aligned copies stay; one field is solved at a time.
-        total += plane * (channels + 4)
-        largest = max(largest, solver_mb(header), chunk_mb(header))
-    return math.ceil((BASE_MB + total + largest) * SAFETY) * attempt
+
+    mem_mb: int
+    runtime: int
 
 
-def session_runtime(headers: Iterable[Mapping[str, Any]], attempt: int = 1) -> int:
-    """Return the time of a job that gathers averages, fields and masks of a session.
+def session_job(
+    headers: Iterable[Mapping[str, Any]],
+    threads: int = 1,
+    attempt: int = 1,
+    precision: str = "double",
+) -> Reservation:
+    """Return what a job needs that goes through averages, fields and masks of a session.
+
+    The memory does not grow with the number of recordings: each thread works on one at a time.
 
     Parameters
     ----------
     headers : iterable of mapping
         One per recording; see `read_header`.
+    threads : int
+        Recordings worked on at the same time.
     attempt : int
         Snakemake's count of tries, from 1; multiplies the result.
+    precision : str
+        Of the optical flow, "single" or "double".
 
     Returns
     -------
-    int
-        Minutes.
+    Reservation
+        Memory and time.
     """
     seconds = 0.0
+    largest = 0.0
     for header in headers:
         frames, height, width, channels, _ = _size(header)
-        seconds += height * width * channels / 1e6 * SECONDS_PER_FIELD_MEGAPIXEL
+        planes = PLANES_BETWEEN_SHARED + PLANES_BETWEEN_PER_CHANNEL * channels
+        images = planes * height * width * 8 / MB
+        largest = max(largest, solver_mb(header, precision) + images)
+        seconds += height * width * channels / 1e6 * SECONDS_PER_FIELD_MEGAPIXEL / max(threads, 1)
         seconds += frames * height * width / 1e6 * 0.02  # reading the masks
-    return math.ceil(10 + seconds / 60 * SAFETY) * attempt
+    return Reservation(
+        mem_mb=math.ceil((BASE_MB + threads * largest) * SAFETY) * attempt,
+        runtime=math.ceil(10 + seconds / 60 * SAFETY) * attempt,
+    )
 
 
 def align_mem_mb(header: Mapping[str, Any], chunk: int, attempt: int = 1) -> int:
