@@ -19,7 +19,6 @@ from numba.core.dispatcher import Dispatcher
 import pyflowreg
 from pyflowreg.core.compilation import store as store_module
 from pyflowreg.core.compilation.cache import KernelCache
-from pyflowreg.core.compilation.sources import Sources
 from pyflowreg.core.compilation.store import LARGEST_FOLDER, UNUSED_SECONDS, Store, prune
 
 JIT = """
@@ -83,8 +82,6 @@ class Toy:
 
     @staticmethod
     def forget():
-        if "toy.jit" in sys.modules:
-            sys.modules["toy.jit"].LOG.finish()
         for name in [name for name in sys.modules if name.split(".")[0] == "toy"]:
             del sys.modules[name]
 
@@ -200,15 +197,35 @@ def test_a_disk_that_fails_costs_one_warning(toy, cache, monkeypatch, caplog):
 def test_compiling_is_said_once_and_only_when_it_happens(toy, cache, caplog):
     caplog.set_level(logging.INFO)
     toy.run()
-    importlib.import_module("toy.jit").LOG.finish()
+    importlib.import_module("toy.jit").LOG.report()
     first, last = [entry.getMessage() for entry in caplog.records]
     assert first.startswith("Compiling kernels")
     assert str(cache) in first
     assert last.startswith(f"Compiled {KERNELS} kernels in")
     caplog.clear()
+    importlib.import_module("toy.jit").LOG.report()
     toy.run()
-    importlib.import_module("toy.jit").LOG.finish()
+    importlib.import_module("toy.jit").LOG.report()
     assert not caplog.records
+
+
+CLOSES_ITS_LOG = """
+import io, logging, sys, threading
+sys.path.insert(0, sys.argv[1])
+stream = io.StringIO()
+logging.basicConfig(level=logging.INFO, stream=stream)
+from toy.outer import outer
+outer(1.0)
+assert stream.getvalue().startswith("INFO:"), "Compiling kernels"
+assert threading.active_count() == 1, "nobody may report later"
+stream.close()
+"""
+
+
+def test_nothing_is_said_once_the_log_is_closed(toy):
+    script = [sys.executable, "-c", CLOSES_ITS_LOG, str(toy.folder.parent)]
+    done = subprocess.run(script, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 @pytest.fixture
@@ -343,7 +360,7 @@ def test_every_kernel_of_the_package_is_kept_this_way():
 NOTHING_IS_COMPILED = """
 import sys
 from pathlib import Path
-from pyflowreg.core.jit import compile_log
+from pyflowreg.core.compilation.log import compile_log
 from pyflowreg.session.precompile import SETTINGS, _run
 for number, settings in enumerate(SETTINGS[:2]):
     folder = Path(sys.argv[1]) / str(number)
@@ -358,31 +375,3 @@ def test_the_second_run_of_a_session_compiles_nothing(tmp_path):
         (tmp_path / run).mkdir()
         script = NOTHING_IS_COMPILED.format(check=check)
         subprocess.run([sys.executable, "-c", script, str(tmp_path / run)], check=True)
-
-
-def test_sources_follow_imports(tmp_path):
-    files = {
-        "__init__.py": "",
-        "a.py": "from pack.sub.b import x\nimport os\n",
-        "sub/__init__.py": "",
-        "sub/b.py": "    from pack import c\n",
-        "c.py": "",
-        "d.py": "import pack.a\n",
-        "sub/e.py": "from . import b\n",
-    }
-    folder = tmp_path / "pack"
-    for name, text in files.items():
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).write_text(text)
-    sources = Sources(folder, folder)
-
-    def of(name):
-        return {path.relative_to(folder).as_posix() for path in sources.files_of(folder / name)}
-
-    assert of("c.py") == {"c.py"}
-    # `from pack import c` may mean anything in the package.
-    assert of("a.py") == set(files)
-    assert of("sub/e.py") >= {"sub/e.py", "sub/b.py", "sub/__init__.py"}
-    (folder / "sub" / "b.py").unlink()
-    assert not sources.unchanged(folder / "a.py")
-    assert sources.unchanged(folder / "c.py")

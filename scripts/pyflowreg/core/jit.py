@@ -14,13 +14,12 @@ from typing import Any
 import numba
 
 from pyflowreg.core.compilation.cache import KernelCache
-from pyflowreg.core.compilation.log import CompileLog
+from pyflowreg.core.compilation.log import compile_log
 from pyflowreg.core.compilation.sources import Sources
 from pyflowreg.core.compilation.store import PACKAGE, Store
 
 _SOURCES = Sources(PACKAGE, read_now=PACKAGE / "core")
 kernel_store = Store()
-compile_log = CompileLog()
 
 
 def kernel(**options: Any) -> Callable[[Callable[..., Any]], Any]:

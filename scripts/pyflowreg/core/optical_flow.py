@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from pyflowreg.core.backend_registry import FlowPlan, get_backend
+from pyflowreg.core.compilation.log import compile_log
 from pyflowreg.core.numerics import LARGEST, MIN_SIDE
 from pyflowreg.core.parameters import FlowParameters
 
@@ -166,4 +167,5 @@ def get_displacement(
         if array is not None:
             _refuse_unusable(name, array)
     result: NDArray[Any] = plan.displacements(f2[None], initial)[0]
+    compile_log.report()
     return result

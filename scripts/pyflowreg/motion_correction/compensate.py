@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pyflowreg.core.compilation.log import compile_log
 from pyflowreg.core.threads import Behind, available_threads
 from pyflowreg.errors import ConfigError
 from pyflowreg.io import open_reader, output_paths
@@ -163,7 +164,9 @@ def correct_recording(
         with outputs.group, progress, Behind() as behind:
             for chunk in correction.chunks():
                 behind.submit(take, chunk)
+                compile_log.report()
                 progress.update(chunk.start + len(chunk.frames))
+    compile_log.report()
     _remove_older(options)
     if options.save_meta_info:
         columns = dict(zip(STATISTICS, np.concatenate(rows).T, strict=True))

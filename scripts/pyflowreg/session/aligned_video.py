@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pyflowreg.core.compilation.log import compile_log
 from pyflowreg.core.numerics import to_dtype
 from pyflowreg.core.threads import Behind, ahead
 from pyflowreg.core.warping import align_sequence
@@ -123,6 +124,7 @@ def align_sequence_video(
                 aligned = align_sequence(frames, displacement, fill, "cubic", threads)
                 behind.submit(writer.write, aligned)
                 done += len(frames)
+                compile_log.report()
                 progress.update(done)
     return output
 

@@ -12,6 +12,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from pyflowreg import __version__
+from pyflowreg.core.compilation.log import compile_log
 from pyflowreg.errors import ConfigError, PyflowregError
 from pyflowreg.workflow.guard import check_own_package
 
@@ -215,11 +216,11 @@ def compile_kernels() -> None:
     PyflowregError
         If the small files this needs cannot be written.
     """
-    from pyflowreg.core.jit import compile_log, kernel_store
+    from pyflowreg.core.jit import kernel_store
     from pyflowreg.session import precompile
 
     precompile.compile_kernels()
-    compile_log.finish()
+    compile_log.report()
     folder = kernel_store.writable
     if folder is None:
         raise PyflowregError(
@@ -312,6 +313,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stderr.write("pyflowreg-session: interrupted; run it again to continue.\n")
         return INTERRUPTED
     finally:
+        compile_log.report()
         signal.signal(signal.SIGTERM, previous)
     return 0
 

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pyflowreg.core.backend_registry import get_backend
+from pyflowreg.core.compilation.log import compile_log
 from pyflowreg.core.numerics import PROFILES
 from pyflowreg.core.parameters import FlowParameters
 from pyflowreg.core.threads import for_each
@@ -290,6 +291,7 @@ def save_fields(config: SessionConfig, threads: int | None = None) -> tuple[list
         _save_field(config, files[number], fixed, number == centre)
 
     for_each(one, len(files), threads or threads_of(config))
+    compile_log.report()
     # A field that was kept may be older than an average that changed, which then was not its own,
     # or came out the same. Its time says that it was compared with all of them.
     newest = max(

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import pyflowreg
+from pyflowreg.core.compilation.log import compile_log
 from pyflowreg.errors import PyflowregError
 from pyflowreg.workflow.guard import check_import_origin
 
@@ -160,8 +161,7 @@ def _log_start(name: str, snakemake: Any) -> None:
 
 def _log_end(seconds: float, snakemake: Any) -> None:
     """Tell the time of compiling, and put the memory used beside the memory reserved."""
-    if "pyflowreg.core.jit" in sys.modules:
-        sys.modules["pyflowreg.core.jit"].compile_log.finish()
+    compile_log.report()
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     reserved = snakemake.resources.get("mem_mb")
     logger.info(

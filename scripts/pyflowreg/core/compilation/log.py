@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import atexit
 import logging
 import threading
 import time
@@ -11,9 +10,6 @@ from pathlib import Path
 from typing import Protocol
 
 logger = logging.getLogger(__name__)
-
-QUIET = 3.0
-"""Seconds without a compilation after which it is taken as finished."""
 
 
 class Place(Protocol):
@@ -26,7 +22,7 @@ class Place(Protocol):
 
 
 class CompileLog:
-    """Counts compilations, and logs when they begin and when there were none for a while.
+    """Counts compilations, logs when they begin, and on request how long they took.
 
     A kernel is compiled when it is first called, and it compiles those it calls itself: only the
     outermost one is timed. Numba compiles one at a time.
@@ -38,7 +34,7 @@ class CompileLog:
         self._outermost: Hashable = None
         self._started = 0.0
         self._reported = 0
-        self._timer: threading.Timer | None = None
+        self._lock = threading.Lock()
 
     def start(self, kernel: Hashable, place: Place) -> None:
         """Note that a kernel begins to compile.
@@ -56,7 +52,6 @@ class CompileLog:
                 "Compiling kernels for this processor, which takes a minute or two%s.",
                 "" if folder is None else f", once; they are kept in {folder}",
             )
-            atexit.register(self.finish)
         if self._outermost is None:
             self._outermost = kernel
             self._started = time.perf_counter()
@@ -74,23 +69,18 @@ class CompileLog:
             return
         self._outermost = None
         self.seconds += time.perf_counter() - self._started
-        self._stop_timer()
-        self._timer = threading.Timer(QUIET, self.report)
-        self._timer.daemon = True
-        self._timer.start()
-
-    def _stop_timer(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-
-    def finish(self) -> None:
-        """Report at once what would be reported when there is nothing more to compile."""
-        self._stop_timer()
-        self.report()
 
     def report(self) -> None:
-        """Log how long it took so far, unless that has been said or a kernel is being compiled."""
-        if self.kernels > self._reported and self._outermost is None:
+        """Log how long it took so far, unless that has been said or a kernel is being compiled.
+
+        Called wherever a piece of work is done that may have compiled: by whoever did it, while
+        its log is there. A timer would speak up when the log may be closed.
+        """
+        with self._lock:
+            if self.kernels == self._reported or self._outermost is not None:
+                return
             self._reported = self.kernels
-            logger.info("Compiled %d kernels in %.1f s.", self.kernels, self.seconds)
+        logger.info("Compiled %d kernels in %.1f s.", self.kernels, self.seconds)
+
+
+compile_log = CompileLog()
