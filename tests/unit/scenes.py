@@ -83,3 +83,15 @@ def save_session(
 def interior(array: np.ndarray, border: int = 8) -> np.ndarray:
     """The array (..., H, W, 2) without its border."""
     return array[..., border:-border, border:-border, :]
+
+
+def remaining(result, shifts) -> float:
+    """Mean error of the fields after removing what is common to all frames, px."""
+    error = interior(result.w) + (shifts - np.mean(shifts, axis=0))[:, None, None]
+    return float(np.abs(error - error.mean(axis=0)).mean())
+
+
+def scatter(video: np.ndarray, border: int = 8) -> float:
+    """How much the frames differ from their mean, inside."""
+    inside = video[:, border:-border, border:-border].astype(float)
+    return float(inside.std(axis=0).mean())

@@ -10,6 +10,8 @@ from pyflowreg.errors import InputError
 from pyflowreg.io import open_reader, open_writer
 from pyflowreg.io.tiff import needs_bigtiff
 
+from .readers import assert_reads
+
 
 @pytest.fixture
 def movie():
@@ -17,17 +19,16 @@ def movie():
     return rng.integers(0, 4000, (6, 10, 12)).astype(np.uint16)
 
 
-def assert_reads(path, expected, options=None):
-    with open_reader(path, options) as reader:
-        assert reader.shape == expected.shape
-        assert reader.dtype == expected.dtype
-        assert reader.dtype.isnative
-        frames = len(expected)
-        np.testing.assert_array_equal(reader.read(0, frames), expected)
-        np.testing.assert_array_equal(reader.read(1, frames - 1), expected[1:-1])
-        np.testing.assert_array_equal(reader.read(frames - 1, frames), expected[-1:])
-        np.testing.assert_array_equal(reader.read(0, 1), expected[:1])
-        assert reader.read(1, 1).shape == (0, *expected.shape[1:])
+def write_virtual_imagej(path, frames, height, width):
+    """ImageJ's layout beyond 4 GB: one page header, then all frames; the file has holes."""
+    description = f"ImageJ=1.54f\nimages={frames}\nslices={frames}\nloop=false\n"
+    page = np.zeros((height, width), np.uint16)
+    tifffile.imwrite(path, page, byteorder=">", metadata=None, description=description)
+    with tifffile.TiffFile(path) as tif:
+        offset = tif.pages[0].dataoffsets[0]
+    with path.open("r+b") as file:
+        file.truncate(offset + frames * page.nbytes)
+    return offset
 
 
 @pytest.mark.parametrize(
@@ -193,18 +194,6 @@ def test_axes_named_by_the_user(tmp_path, movie):
         open_reader(path, {"axes": "TYX"})
 
 
-def write_virtual_imagej(path, frames, height, width):
-    """ImageJ's layout beyond 4 GB: one page header, then all frames; the file has holes."""
-    description = f"ImageJ=1.54f\nimages={frames}\nslices={frames}\nloop=false\n"
-    page = np.zeros((height, width), np.uint16)
-    tifffile.imwrite(path, page, byteorder=">", metadata=None, description=description)
-    with tifffile.TiffFile(path) as tif:
-        offset = tif.pages[0].dataoffsets[0]
-    with path.open("r+b") as file:
-        file.truncate(offset + frames * page.nbytes)
-    return offset
-
-
 def test_imagej_stack_beyond_4_gb_with_one_page_header(tmp_path):
     path, frames, size = tmp_path / "big.tif", 150, 4096
     offset = write_virtual_imagej(path, frames, size, size)
@@ -224,100 +213,6 @@ def test_imagej_stack_that_lost_its_end_names_the_frame(tmp_path):
     with path.open("r+b") as file:
         file.truncate(offset + 40 * 512 + 100)
     with pytest.raises(InputError, match=r"short\.tif is truncated.*100 frames.*frame 40"):
-        open_reader(path)
-
-
-@pytest.mark.parametrize("save", [{"metadata": None}, {}, {"compression": "zlib"}], ids=str)
-@pytest.mark.parametrize("keep", [0.3, 0.75, 0.99])
-def test_truncated_file_is_refused_at_opening(tmp_path, movie, save, keep):
-    path = tmp_path / "movie.tif"
-    tifffile.imwrite(path, movie, **save)
-    with path.open("r+b") as file:
-        file.truncate(int(path.stat().st_size * keep))
-    with pytest.raises(InputError, match=r"movie\.tif.*(frame [0-5]|cannot be read as TIFF)"):
-        open_reader(path)
-
-
-def test_last_page_cut_short_is_refused_at_opening(tmp_path, movie):
-    path = tmp_path / "movie.tif"
-    with tifffile.TiffWriter(path) as tif:
-        for frame in movie:
-            tif.write(frame, metadata=None)
-    with path.open("r+b") as file:
-        file.truncate(path.stat().st_size - 10)
-    with pytest.raises(InputError, match="frame 5"):
-        open_reader(path)
-
-
-def test_damaged_frame_is_named_when_it_is_read(tmp_path, movie):
-    path = tmp_path / "movie.tif"
-    tifffile.imwrite(path, movie, compression="zlib", metadata=None)
-    with tifffile.TiffFile(path) as tif:
-        offset = tif.pages[3].dataoffsets[0]
-    with path.open("r+b") as file:
-        file.seek(offset)
-        file.write(b"\xff" * 20)
-    with open_reader(path) as reader:
-        reader.read(0, 3)
-        with pytest.raises(InputError, match=r"movie\.tif: frame 3 .*decoded"):
-            reader.read(0, 6)
-
-
-def test_file_that_shrinks_while_open_names_the_frame(tmp_path, movie):
-    path = tmp_path / "movie.tif"
-    tifffile.imwrite(path, movie, metadata={"axes": "TYX"})
-    with open_reader(path) as reader:
-        with tifffile.TiffFile(path) as tif:
-            offset = tif.series[0].dataoffset
-        with path.open("r+b") as file:
-            file.truncate(offset + 4 * 240 + 7)
-        with pytest.raises(InputError, match="frame 4"):
-            reader.read(0, 6)
-
-
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [
-        (b"", "is empty"),
-        (b"II*\0", "cannot be read as TIFF"),
-        (b"II*\0\x08\0\0\0\xff\xff", "cannot be read as TIFF|no readable page|truncated"),
-        (b"not a tiff at all", "not a TIFF, HDF5 or MAT file"),
-    ],
-)
-def test_garbage_is_an_input_error(tmp_path, content, message):
-    path = tmp_path / "bad.tif"
-    path.write_bytes(content)
-    with pytest.raises(InputError, match=message):
-        open_reader(path)
-
-
-def test_missing_file(tmp_path):
-    with pytest.raises(InputError, match=r"nothing\.tif does not exist"):
-        open_reader(tmp_path / "nothing.tif")
-
-
-def test_movie_of_one_frame_says_what_to_do(tmp_path, movie):
-    path = tmp_path / "one.tif"
-    tifffile.imwrite(path, movie[:1])
-    with pytest.raises(InputError, match=r"one frame.*at least 2"):
-        open_reader(path)
-
-
-def test_pages_of_differing_size_are_named(tmp_path, movie):
-    path = tmp_path / "mixed.tif"
-    with tifffile.TiffWriter(path) as tif:
-        tif.write(movie[0], metadata=None)
-        tif.write(movie[1], metadata=None)
-        tif.write(movie[2, :5], metadata=None)
-    with pytest.raises(InputError, match="page 2 is 5 x 12"):
-        open_reader(path)
-
-
-@pytest.mark.parametrize("dtype", ["uint32", "int8", "complex64"])
-def test_other_types_are_refused_naming_the_allowed(tmp_path, dtype):
-    path = tmp_path / "movie.tif"
-    tifffile.imwrite(path, np.zeros((3, 4, 5), dtype), photometric="minisblack")
-    with pytest.raises(InputError, match=f"{dtype}.*uint8, uint16, int16, float32"):
         open_reader(path)
 
 
@@ -354,57 +249,6 @@ def test_part_of_a_multi_file_ome_asks_for_the_folder(tmp_path, movie):
     with pytest.raises(InputError, match=r"part of an OME-TIFF in several files.*folder"):
         open_reader(tmp_path / names[0])
     assert_reads(tmp_path, movie[..., None])
-
-
-SI_2020 = (
-    "SI.VERSION_MAJOR = 2020\nSI.hChannels.channelSave = {save}\n"
-    "SI.hStackManager.enable = {stack}\nSI.hFastZ.enable = false\n"
-    "SI.hStackManager.numSlices = {slices}\nSI.hStackManager.framesPerSlice = Inf\n"
-)
-
-
-def write_scanimage(path, movie, *, save="[1;2]", stack="false", slices=1):
-    software = SI_2020.format(save=save, stack=stack, slices=slices)
-    tifffile.imwrite(
-        path, movie, software=software, metadata=None, description="frameNumbers = 1\n"
-    )
-
-
-def test_scanimage_channels_come_from_its_metadata(tmp_path, movie):
-    path = tmp_path / "si.tif"
-    write_scanimage(path, movie)
-    assert_reads(path, np.stack([movie[0::2], movie[1::2]], axis=-1))
-    write_scanimage(path, movie, save="2")
-    assert_reads(path, movie[..., None])
-    write_scanimage(path, movie, save="[1;3]", slices=7)  # set, but the stack was off
-    assert_reads(path, np.stack([movie[0::2], movie[1::2]], axis=-1))
-
-
-def test_scanimage_volumes_and_incomplete_frames_are_refused(tmp_path, movie):
-    path = tmp_path / "si.tif"
-    write_scanimage(path, movie, stack="true", slices=3)
-    with pytest.raises(InputError, match="3 planes"):
-        open_reader(path)
-    assert_reads(path, movie[..., None], {"axes": "TYX"})
-    write_scanimage(path, movie[:5])
-    with pytest.raises(InputError, match="5 pages, which is not a multiple of 2"):
-        open_reader(path)
-
-
-@pytest.mark.parametrize(
-    "description",
-    [
-        "state.configName='x'\nstate.acq.savingChannel1=1\nstate.acq.savingChannel2=1\n"
-        "state.acq.savingChannel3=0\nstate.acq.numberOfZSlices=1\n",
-        "Frame Number = 1\nscanimage.SI4.channelsSave = [1;2]\nscanimage.SI4.stackNumSlices = 1\n",
-        "Frame Number = 1\nscanimage.SI5.channelsSave = [1 4]\nscanimage.SI5.stackNumSlices = 1\n",
-    ],
-    ids=["3.8", "4", "5"],
-)
-def test_older_scanimage_versions(tmp_path, movie, description):
-    path = tmp_path / "si.tif"
-    tifffile.imwrite(path, movie, description=description, metadata=None)
-    assert_reads(path, np.stack([movie[0::2], movie[1::2]], axis=-1))
 
 
 @pytest.mark.parametrize("channels", [1, 2, 3, 5])
