@@ -170,7 +170,7 @@ def _check_given(files: Sequence[RecordingPaths], given: Sequence[Field]) -> Non
 
 
 class _PackedMasks:
-    """Masks of all recordings, compressed: a few hundred bytes each, whatever their size."""
+    """Masks of all recordings, compressed: usually about a thousandth of an average each."""
 
     def __init__(self, size: tuple[int, int]) -> None:
         self._size = size
