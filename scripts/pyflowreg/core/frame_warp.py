@@ -18,7 +18,7 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 from numpy.typing import DTypeLike, NDArray
 
-from pyflowreg.core.jit import kernel
+from pyflowreg.core.jit import inner_kernel, kernel
 from pyflowreg.core.numerics import to_dtype
 from pyflowreg.core.threads import for_each
 
@@ -70,7 +70,7 @@ def _sample(typing_context, plane, y, x, a0, a1, a2, a3, b0, b1, b2, b3):
     return real(plane, types.intp, types.intp, *[real] * 8), generate
 
 
-@kernel()
+@inner_kernel()
 def _locate(w, first, y, height, width, place, weights):
     """Cells and Keys' weights of a block of samples; `w` holds u and v in turn.
 
@@ -100,7 +100,7 @@ def _locate(w, first, y, height, width, place, weights):
         weights[7 * BLOCK + x] = (0.5 * t - 0.5) * t * t
 
 
-@kernel()
+@inner_kernel()
 def _folded(cell, size, w0, w1, w2, w3):
     """First pixel and weights of a sample; see `warp_kernels.cubic_weights` about the border."""
     if cell == 0:
@@ -110,7 +110,7 @@ def _folded(cell, size, w0, w1, w2, w3):
     return cell - 1, w0, w1, w2, w3
 
 
-@kernel()
+@inner_kernel()
 def _sampled(plane, place, weights, out):
     """Values of a block of samples; those outside are any number."""
     height, width = plane.shape
@@ -138,7 +138,7 @@ def _sampled(plane, place, weights, out):
         out[i] = _sample(plane, y, x, a0, a1, a2, a3, b0, b1, b2, b3)
 
 
-@kernel()
+@inner_kernel()
 def _store(values, place, fill, low, high, out):
     """Round halves away from zero and saturate, or keep fractions if low is not below high."""
     if low < high:
@@ -179,7 +179,7 @@ def warp_planes(moving, w, fill, low, high, out, valid):
                 mask[i] = 255 if place[2 * BLOCK + i] != 0 else 0
 
 
-@kernel()
+@inner_kernel()
 def _accumulate(w, sums):
     """Add lengths, u and v of a run of samples to `sums`, and keep the largest length."""
     for i in range(len(w) // 2):
@@ -193,28 +193,49 @@ def _accumulate(w, sums):
         sums[3 * BLOCK + i] = squared if squared > sums[3 * BLOCK + i] else sums[3 * BLOCK + i]
 
 
+@inner_kernel()
+def _sum(values):
+    total = 0.0
+    for x in range(len(values)):
+        total += values[x]
+    return total
+
+
+# Plain loops: sums and maxima of NumPy take seconds to compile.
 @kernel()
-def field_statistics(w):
-    """Summarise a field (H, W, 2); see `motion_correction.statistics.frame_statistics`."""
-    height, width, _ = w.shape
-    flat = w.reshape(-1)
-    sums = np.zeros(4 * BLOCK)
-    for begin in range(0, len(flat), 2 * BLOCK):
-        _accumulate(flat[begin : begin + 2 * BLOCK], sums)
+def _summarise(w, height, width):
+    """See `field_statistics`; `w` is flat."""
+    sums = np.empty(4 * BLOCK)
+    for k in range(4 * BLOCK):
+        sums[k] = 0.0
+    for begin in range(0, len(w), 2 * BLOCK):
+        _accumulate(w[begin : begin + 2 * BLOCK], sums)
     # Sums of derivatives are differences of the borders; Sobel's filter weighs them by 8.
     across = 0.0
     for y in range(height):
-        across += np.float64(w[y, width - 1, 0]) - np.float64(w[y, 0, 0])
+        last = 2 * (y + 1) * width - 2
+        across += np.float64(w[last]) - np.float64(w[2 * y * width])
     for x in range(width):
-        across += np.float64(w[height - 1, x, 1]) - np.float64(w[0, x, 1])
+        last = 2 * ((height - 1) * width + x) + 1
+        across += np.float64(w[last]) - np.float64(w[2 * x + 1])
     count = height * width
-    u, v = sums[BLOCK : 2 * BLOCK].sum() / count, sums[2 * BLOCK : 3 * BLOCK].sum() / count
+    u, v = _sum(sums[BLOCK : 2 * BLOCK]) / count, _sum(sums[2 * BLOCK : 3 * BLOCK]) / count
+    largest = 0.0
+    for k in range(3 * BLOCK, 4 * BLOCK):
+        largest = max(largest, sums[k])
     return (
-        sums[:BLOCK].sum() / count,
-        np.sqrt(sums[3 * BLOCK :].max()),
+        _sum(sums[:BLOCK]) / count,
+        np.sqrt(largest),
         8.0 * across / count,
         np.sqrt(u * u + v * v),
     )
+
+
+def field_statistics(w: NDArray[Any]) -> tuple[float, float, float, float]:
+    """Summarise a contiguous field; see `motion_correction.statistics.frame_statistics`."""
+    height, width, _ = w.shape
+    mean_disp, max_disp, mean_div, mean_translation = _summarise(w.reshape(-1), height, width)
+    return mean_disp, max_disp, mean_div, mean_translation
 
 
 def planes(frame: NDArray[Any]) -> NDArray[Any]:
@@ -233,7 +254,7 @@ class WarpedFrames:
     valid : ndarray
         255 where a sample lay inside its frame, uint8, one (H, W) per field.
     statistics : ndarray
-        See `field_statistics`; float64, four numbers per field.
+        See `field_statistics`; float64, four numbers per field; none of a field for all frames.
     """
 
     frames: NDArray[Any]
@@ -277,10 +298,11 @@ def warp_frames(
     target = np.dtype(dtype)
     count, height, width, channels = frames.shape
     out = np.empty((count, channels, height, width), target)
-    fields = fields if fields.ndim == 4 else fields[np.newaxis]
+    described = fields.ndim == 4
+    fields = fields if described else fields[np.newaxis]
     # A field for all frames has one mask; every frame writes the same there.
     valid = np.empty((len(fields), height, width), np.uint8)
-    statistics = np.empty((len(fields), 4))
+    statistics = np.empty((len(fields) if described else 0, 4))
     outside = planes(to_dtype(fill, target))
     integer = target.kind in "iu"
     low, high = (np.iinfo(target).min, np.iinfo(target).max) if integer else (0, 0)
@@ -291,7 +313,7 @@ def warp_frames(
         source = _source(frames[index], target)
         bounds = float(low), float(high)
         warp_planes(source, w.reshape(-1), outside, *bounds, out[index], valid[own])
-        if own == index:
+        if described:
             statistics[own] = field_statistics(w)
 
     for_each(one, count, threads)

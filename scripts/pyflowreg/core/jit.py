@@ -39,11 +39,17 @@ def kernel(**options: Any) -> Callable[[Callable[..., Any]], Any]:
     def decorate(function: Callable[..., Any]) -> Any:
         # No fastmath: reassociation and contraction would make results depend on the machine.
         # nogil: frames are processed by threads. NumPy's error model: no branch per division.
-        compiled = numba.njit(nogil=True, error_model="numpy", **options)(function)
+        # C programs do not call them.
+        chosen = {"nogil": True, "error_model": "numpy", "no_cfunc_wrapper": True} | options
+        compiled = numba.njit(**chosen)(function)
         compiled._cache = KernelCache(function, _SOURCES, kernel_store, compile_log)
         return compiled
 
     return decorate
 
 
+inner_kernel = partial(kernel, no_cpython_wrapper=True)
+"""As `kernel`, for functions that only other kernels call: a call from Python ends the program."""
+
 inline_kernel = partial(numba.njit, inline="always", error_model="numpy")
+"""Part of the kernels that call it, and compiled with each of them."""

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pyflowreg.core.jit import kernel
+from pyflowreg.core.jit import inline_kernel, inner_kernel, kernel
 from pyflowreg.core.linear_system import (
     DU,
     EDGES,
@@ -32,24 +32,29 @@ from pyflowreg.core.linear_system import (
     start,
     sweep,
 )
+from pyflowreg.core.motion_tensor import COMPONENTS
 from pyflowreg.core.power import raise_to
 from pyflowreg.core.simd import lane_count
 from pyflowreg.core.strips import (
+    PACK,
+    UNPACK,
     element,
     lanes_of,
     level_size,
+    move_strip,
     pack,
     pack_rim,
-    pack_strip,
     strip_count,
     unpack,
 )
 
 _ROBUST_PLANES = SYSTEM_PLANES[True]
 _TENSOR, _ROBUST_TENSOR = TENSOR[False], TENSOR[True]
+# Of NumPy: numba compiles a function anew for every constant of Python that it is called with.
+_ZERO, _ONE, _TWO = np.int64(0), np.int64(1), np.int64(2)
 
 
-@kernel()
+@inner_kernel()
 def _old_rim(field, unknowns, rim):
     """Add to the border around the displacement the outermost increments, as before a sweep."""
     _, height, width = field.shape
@@ -63,7 +68,7 @@ def _old_rim(field, unknowns, rim):
                 rim[c, y, x] = field[c, y, x] + unknowns[place]
 
 
-@kernel()
+@inner_kernel()
 def _squared_gradient(values, cx, cy, eps, out):
     """|grad u|^2 + |grad v|^2 + eps; differences central, at the ends one-sided.
 
@@ -89,7 +94,7 @@ def _squared_gradient(values, cx, cy, eps, out):
                 row[x] += dx * dx + dy * dy
 
 
-@kernel()
+@inner_kernel()
 def _update_smoothness(field, data, unknowns, system, planes, rim, psi, cx, cy, exponent, eps):
     """Robust weight of the smoothness term at every point and at its four neighbours.
 
@@ -99,7 +104,7 @@ def _update_smoothness(field, data, unknowns, system, planes, rim, psi, cx, cy, 
     _, rows, stride = field.shape
     height, width = rows - 2, stride - 2
     size = rows * stride
-    unpack(unknowns, 2, DU, rim.ravel(), stride + 1, stride, size, 2, height, width)
+    unpack(unknowns, _TWO, np.int64(DU), rim.ravel(), stride + 1, stride, size, _TWO, height, width)
     for c in range(2):
         for y in range(height):
             line, before = rim[c, y + 1], field[c, y + 1]
@@ -109,9 +114,10 @@ def _update_smoothness(field, data, unknowns, system, planes, rim, psi, cx, cy, 
     raise_to(psi, exponent - psi.dtype.type(1))
     for k in range(psi.size):
         psi[k] *= exponent
-    pack(psi, stride + 1, stride, 0, 1, height, width, data, planes, PSI)
+    pack(psi, stride + 1, stride, _ZERO, _ONE, height, width, data, planes, np.int64(PSI))
     for k, origin in enumerate((stride, stride + 2, 1, 2 * stride + 1)):
-        pack(psi, origin, stride, 0, 1, height, width, system, _ROBUST_PLANES, EDGES + k)
+        pack(psi, np.int64(origin), stride, _ZERO, _ONE, height, width, system,
+             np.int64(_ROBUST_PLANES), np.int64(EDGES + k))  # fmt: skip
 
 
 @kernel()
@@ -127,33 +133,31 @@ def _laplacian(field, ax, ay, out):
                 )
 
 
-@kernel()
-def _load(J, field, data, ax, ay, robust, out):
-    """Bring what the level is about to the layout of the solver; `out` is used as scratch."""
-    channels, components, height, width = J.shape
+@inner_kernel()
+def _load(J, channels, height, width, laplacians, field, data):
+    """Bring what the level is about to the layout of the solver.
+
+    J and laplacians are flat; `field` is None with a quadratic smoothness term.
+    """
     size, stride = height * width, width + 2
-    tensors = channels * components
-    planes = (_TENSOR if robust is None else _ROBUST_TENSOR) + tensors
-    if robust is None:
-        _laplacian(field, ax, ay, out)
-    else:
+    tensors = channels * COMPONENTS
+    planes = (_TENSOR if field is None else _ROBUST_TENSOR) + tensors
+    if field is not None:
         around = (height + 2) * stride
-        pack(field.ravel(), stride + 1, stride, around, 2, height, width, data, planes, U)
-        pack_rim(field, height, width, data, planes, U)
-    laplacians, values, first = out.ravel(), J.ravel(), planes - tensors
-    # Variables, because numba compiles a function anew for every constant it is called with.
-    origin, two, laplace = np.int64(0), np.int64(2), np.int64(LAPLACE_U)
+        pack(field.ravel(), stride + 1, stride, around, _TWO, height, width, data, planes,
+             np.int64(U))  # fmt: skip
+        pack_rim(field, height, width, data, planes, np.int64(U))
     for strip in range(strip_count(height, lanes_of(data))):
         # One strip after the other, because a strip stays in the cache.
-        if robust is None:
-            pack_strip(
-                laplacians, origin, width, size, two, height, width, data, planes, laplace, strip
-            )
-        pack_strip(values, origin, width, size, tensors, height, width, data, planes, first, strip)
+        if field is None:
+            move_strip(laplacians, _ZERO, width, size, _TWO, height, width, data, planes,
+                       np.int64(LAPLACE_U), strip, PACK)  # fmt: skip
+        move_strip(J, _ZERO, width, size, tensors, height, width, data, planes, planes - tensors,
+                   strip, PACK)  # fmt: skip
     return planes
 
 
-@kernel()
+@inline_kernel()
 def _sweep_together(unknowns, system, height, width, count, ring, ax, ay, robust, front):
     """Bring several sweeps forward by a strip; each is one strip behind the one before."""
     strips = strip_count(height, lanes_of(system))
@@ -163,10 +167,11 @@ def _sweep_together(unknowns, system, height, width, count, ring, ax, ay, robust
 
 
 @kernel()
-def _solve(J, field, data, unknowns, system, weights, starts, a_data, ring, ax, ay, cx, cy,
-           iterations, update_lag, a_smooth, eps_smooth, rim, psi, out):  # fmt: skip
-    channels, _, height, width = J.shape
-    planes = _load(J, field, data, ax, ay, a_smooth, out)
+def _solve(J, channels, height, width, laplacians, field, data, unknowns, system, weights, starts,
+           a_data, ring, ax, ay, cx, cy, iterations, update_lag, a_smooth, eps_smooth, rim, psi
+           ):  # fmt: skip
+    """See `solve_into`; the increments replace the Laplacians, both flat."""
+    planes = _load(J, channels, height, width, laplacians, field, data)
     strips = strip_count(height, lanes_of(system))
     # Weights that are the same everywhere are one record.
     weight_step = 0 if weights.size == channels * lanes_of(weights) else 1
@@ -201,7 +206,9 @@ def _solve(J, field, data, unknowns, system, weights, starts, a_data, ring, ax, 
                                 front)  # fmt: skip
             done += count
     size = height * width
-    unpack(unknowns, 2, DU, out.reshape(2 * size), 0, width, size, 2, height, width)
+    for strip in range(strips):
+        move_strip(laplacians, _ZERO, width, size, _TWO, height, width, unknowns, _TWO,
+                   np.int64(DU), strip, UNPACK)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -249,6 +256,8 @@ class LevelScratch:
         Motion tensors, increments and the linear system, in the layout of `strips`.
     rim, psi : ndarray
         Displacement with a border and its weights; empty with a quadratic smoothness term.
+    tensor, increment : ndarray
+        Motion tensors and increments; empty if the caller's are of the type of the computation.
     """
 
     data: NDArray[Any]
@@ -256,6 +265,8 @@ class LevelScratch:
     system: NDArray[Any]
     rim: NDArray[Any]
     psi: NDArray[Any]
+    tensor: NDArray[Any]
+    increment: NDArray[Any]
 
 
 def _ring(height: int, lanes: int, robust: bool, update_lag: int) -> int:
@@ -265,7 +276,13 @@ def _ring(height: int, lanes: int, robust: bool, update_lag: int) -> int:
 
 
 def scratch_sizes(
-    channels: int, height: int, width: int, robust: bool, update_lag: int, dtype: np.dtype[Any]
+    channels: int,
+    height: int,
+    width: int,
+    robust: bool,
+    update_lag: int,
+    dtype: np.dtype[Any],
+    converted: bool = False,
 ) -> dict[str, int]:
     """Numbers in each array of `LevelScratch`.
 
@@ -279,6 +296,8 @@ def scratch_sizes(
         Sweeps between two updates of the robust weights.
     dtype : dtype
         Type of the computation.
+    converted : bool
+        Whether motion tensors and result are of another type.
     """
     lanes = lane_count(dtype)
     plane = level_size(height, width, lanes)
@@ -290,6 +309,8 @@ def scratch_sizes(
         "system": kept * SYSTEM_PLANES[robust],
         "rim": 2 * border,
         "psi": -(-border // lanes) * lanes,
+        "tensor": COMPONENTS * channels * height * width if converted else 0,
+        "increment": 2 * height * width if converted else 0,
     }
 
 
@@ -323,8 +344,8 @@ def solve_into(
     Parameters
     ----------
     J : ndarray
-        Motion tensors, C-contiguous, shape (C, 6, H, W); see `motion_tensor`. Like `field` of
-        either precision; that of the computation is the precision of `settings.a_data`.
+        Motion tensors, C-contiguous, shape (C, 6, H, W); see `motion_tensor`. Like `field` and
+        `out` of either precision; that of the computation is the precision of `settings.a_data`.
     weights : ndarray
         Data weights as given by `packed_weights`.
     field : ndarray
@@ -338,24 +359,34 @@ def solve_into(
         Takes the increments du, dv; C-contiguous, shape (2, H, W), pixels.
     """
     channels, _, height, width = J.shape
-    real = settings.a_data.dtype.type
-    starts = np.ones(channels, settings.a_data.dtype)
+    dtype = settings.a_data.dtype
+    real = dtype.type
+    starts = np.ones(channels, dtype)
     if settings.first_channel_starts:
         starts[1:] = 0
     hx, hy = settings.hx, settings.hy
     robust = settings.a_smooth != 1
-    ring = _ring(height, lane_count(starts.dtype), robust, settings.update_lag)
+    ax, ay = real(settings.alpha[0] / (hx * hx)), real(settings.alpha[1] / (hy * hy))
+    if not robust:
+        _laplacian(field, out.dtype.type(ax), out.dtype.type(ay), out)
+    tensor, increment = J.reshape(-1), out.reshape(-1)
+    converted = J.dtype != dtype
+    if converted:
+        # Here, because for arguments of other types the whole solver would be compiled anew.
+        scratch.tensor[:], scratch.increment[:] = tensor, increment
+        tensor, increment = scratch.tensor, scratch.increment
     _solve(
-        J, field, scratch.data, scratch.unknowns, scratch.system, weights, starts,
-        settings.a_data, ring,
-        real(settings.alpha[0] / (hx * hx)), real(settings.alpha[1] / (hy * hy)),
+        tensor, channels, height, width, increment, field if robust else None, scratch.data,
+        scratch.unknowns, scratch.system, weights, starts, settings.a_data,
+        _ring(height, lane_count(dtype), robust, settings.update_lag), ax, ay,
         real(0.5 / hx), real(0.5 / hy), settings.iterations, settings.update_lag,
         real(settings.a_smooth) if robust else None,
         real(settings.smoothness_epsilon) if robust else None,
         scratch.rim.reshape(2, height + 2, width + 2) if robust else None,
         scratch.psi if robust else None,
-        out,
     )  # fmt: skip
+    if converted:
+        out.reshape(-1)[:] = increment
 
 
 def solve_level(

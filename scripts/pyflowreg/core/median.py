@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pyflowreg.core.jit import inline_kernel, kernel
+from pyflowreg.core.jit import inline_kernel, inner_kernel, kernel
 from pyflowreg.core.vectors import (
     exchange_network,
     lanes,
@@ -67,14 +67,14 @@ def _sixth_of_11(six, five):
     return smaller(smaller(f, low), smaller(larger(c, r), high))
 
 
-@kernel()
+@inner_kernel()
 def _mirrored(index, size):
     """Index of the pixel that stands for one outside, borders mirrored including the edge."""
     index = index % (2 * size)
     return index if index < size else 2 * size - 1 - index
 
 
-@kernel()
+@inner_kernel()
 def _pad(plane, y, start, count, scratch):
     """Copy the pixels `start` to `start + count` of a row, mirrored beyond the borders."""
     width = plane.shape[1]
@@ -109,7 +109,7 @@ def _store_5(scratch, place, step, a, b, c, d, e):
     store(scratch, place + 4 * step, e)
 
 
-@kernel()
+@inner_kernel()
 def _sort_row(scratch, target, block, count):
     zero = zeros_register(scratch)
     for x in range(0, count, lanes(zero)):
@@ -117,7 +117,7 @@ def _sort_row(scratch, target, block, count):
         _store_5(scratch, target + x, block, a, b, c, d, e)
 
 
-@kernel()
+@inner_kernel()
 def _merge_rows(scratch, one, other, target, block, count):
     zero = zeros_register(scratch)
     for x in range(0, count, lanes(zero)):
@@ -128,7 +128,7 @@ def _merge_rows(scratch, one, other, target, block, count):
         _store_5(scratch, target + x + 5 * block, block, f, g, h, i, j)
 
 
-@kernel()
+@inner_kernel()
 def _medians(scratch, one, other, above, below, target, block, count):
     """Medians of two rows, from the pairs they share and the sorted row each has for itself."""
     zero = zeros_register(scratch)
@@ -145,7 +145,7 @@ def _medians(scratch, one, other, above, below, target, block, count):
         store(scratch, target + block + x, _sixth_of_11(common, row))
 
 
-@kernel()
+@inner_kernel()
 def median_kernel(plane, scratch, out):
     """See `median_5x5_into`; for compiled callers."""
     height, width = out.shape
@@ -177,6 +177,11 @@ def median_kernel(plane, scratch, out):
                     line[x] = source[x]
 
 
+@kernel()
+def _median(plane, scratch, out):
+    median_kernel(plane, scratch, out)
+
+
 def median_scratch_size(shape: tuple[int, ...]) -> int:
     """Elements that `median_5x5_into` needs as scratch for planes of this shape (..., H, W)."""
     del shape  # it works block by block
@@ -195,7 +200,7 @@ def median_5x5_into(plane: NDArray[Any], out: NDArray[Any], scratch: NDArray[Any
     scratch : ndarray
         One-dimensional, dtype of `plane`, at least `median_scratch_size(plane.shape)` elements.
     """
-    median_kernel(plane, scratch, out)
+    _median(plane, scratch, out)
 
 
 def median_5x5(plane: NDArray[Any]) -> NDArray[Any]:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pyflowreg.core.jit import inline_kernel, kernel
+from pyflowreg.core.jit import inline_kernel, inner_kernel, kernel
 from pyflowreg.core.vectors import (
     lanes,
     load,
@@ -40,7 +40,7 @@ ALIASES = {
 """Accepted names of the data terms."""
 
 
-@kernel()
+@inner_kernel()
 def _plain_row(fixed, moving, y, scratch, total, change):
     """Row `y` of the sum and of the difference of two images, with one replicated pixel around."""
     width = fixed.shape[1]
@@ -119,11 +119,12 @@ def _gradient_constancy(fixed, moving, hx, hy, eps, scratch, out):
     _, height, width = out.shape
     length = width + 2
     register, one = zeros_register(out), zeros_one(out)
-    _plain_row(fixed, moving, 0, scratch, 0, 3 * length)
-    for y in range(height):
+    for y in range(-1, height):
         if y + 1 < height:
             slot = (y + 1) % 3 * length
             _plain_row(fixed, moving, y + 1, scratch, slot, 3 * length + slot)
+        if y < 0:
+            continue
         total = _ring(0, y, height, length)
         change = _ring(3 * length, y, height, length)
         if width >= lanes(register):
@@ -210,7 +211,7 @@ def _census_row(zero, scratch, images, length, dy, dx, distance, eps, total, cha
         scratch[row + width + 1] = scratch[row + width]
 
 
-@kernel()
+@inner_kernel()
 def _pad_row(row, scratch, start):
     width = row.shape[0]
     target = scratch[start + 1 : start + 1 + width]
@@ -220,7 +221,7 @@ def _pad_row(row, scratch, start):
     scratch[start + width + 1] = row[width - 1]
 
 
-@kernel()
+@inner_kernel()
 def _census_rows(fixed, moving, y, distances, eps, scratch):
     """Row `y` of the sums and differences of the codes for all eight neighbours."""
     height, width = fixed.shape
@@ -258,11 +259,12 @@ def _brightness_rows(scratch, codes, hx, hy, y, out):
 def _brightness_constancy(fixed, moving, hx, hy, scratch, out):
     _, height, width = out.shape
     length = width + 2
-    _plain_row(fixed, moving, 0, scratch, 0, 3 * length)
-    for y in range(height):
+    for y in range(-1, height):
         if y + 1 < height:
             slot = (y + 1) % 3 * length
             _plain_row(fixed, moving, y + 1, scratch, slot, 3 * length + slot)
+        if y < 0:
+            continue
         _brightness_rows(scratch, 1, hx, hy, y, out)
 
 
@@ -270,10 +272,11 @@ def _brightness_constancy(fixed, moving, hx, hy, scratch, out):
 def _census_constancy(fixed, moving, hx, hy, distances, eps, scratch, out):
     """Brightness constancy of the images' eight census codes, one for every neighbour."""
     height = out.shape[1]
-    _census_rows(fixed, moving, 0, distances, eps, scratch)
-    for y in range(height):
+    for y in range(-1, height):
         if y + 1 < height:
             _census_rows(fixed, moving, y + 1, distances, eps, scratch)
+        if y < 0:
+            continue
         _brightness_rows(scratch, 8, hx, hy, y, out)
 
 

@@ -175,6 +175,9 @@ def resize_planes(planes: NDArray[Any], out: NDArray[Any], scratch: NDArray[Any]
     scratch : ndarray
         One-dimensional, dtype of `out`, at least `resize_scratch_size` elements.
     """
+    if out.dtype.itemsize < planes.dtype.itemsize:
+        # Rounded here rather than as they are read, which would take a kernel of its own.
+        planes = planes.astype(out.dtype)
     tables = resize_tables(planes.shape, out.shape, out.dtype)
     resize_kernels.resize_planes(planes, *tables, scratch, out)
 

@@ -9,7 +9,7 @@ over columns works on eight rows at once, too.
 
 from __future__ import annotations
 
-from pyflowreg.core.jit import inline_kernel, kernel
+from pyflowreg.core.jit import inline_kernel, inner_kernel, kernel
 from pyflowreg.core.vectors import (
     element,
     lanes,
@@ -87,7 +87,7 @@ def _transpose(zero, source, start, length, target, target_start):
         )
 
 
-@kernel()
+@inner_kernel()
 def _is_constant(plane):
     first = plane[0, 0]
     # The last pixel first, because it differs in nearly every plane.
@@ -100,7 +100,7 @@ def _is_constant(plane):
     return True
 
 
-@kernel()
+@inner_kernel()
 def _resize_plane(planes, c, row_taps, row_weights, taps, weights, scratch, out):
     _, rows, cols = planes.shape
     _, height, width = out.shape

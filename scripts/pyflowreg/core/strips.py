@@ -19,7 +19,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from pyflowreg.core.jit import inline_kernel, kernel
+import numpy as np
+
+from pyflowreg.core.jit import inline_kernel, inner_kernel, kernel
 from pyflowreg.core.simd import (
     VECTOR_BYTES,
     Kernel,
@@ -30,6 +32,10 @@ from pyflowreg.core.simd import (
     transposed,
     vector_code,
 )
+
+# Of NumPy: numba would compile `move_strip` for either constant of Python.
+PACK, UNPACK = np.bool_(True), np.bool_(False)
+"""Directions of `move_strip`."""
 
 
 @inline_kernel()
@@ -239,15 +245,19 @@ def along(
         rim = builder.select(builder.or_(strip.is_first, strip.is_last), index(1), rim)
     begin = kernel.smaller(index(kernel.lanes), length)
     end = kernel.larger(begin, builder.sub(length, index(kernel.lanes)))
-    with kernel.loop(index(0), begin) as position:
-        step(position, [strip.border(position) for strip in strips])
-    with builder.if_else(builder.icmp_signed("==", rim, index(0))) as (inner, outer):
-        with inner, kernel.loop(begin, end) as position:
-            step(position, None)
-        with outer, kernel.loop(begin, end) as position:
-            step(position, [strip.rows_border() for strip in strips])
-    with kernel.loop(end, length) as position:
-        step(position, [strip.border(position) for strip in strips])
+    # Twice: both ends in one piece of code, which takes half as long to compile as two.
+    with kernel.loop(index(0), index(2)) as part:
+        is_first = builder.icmp_signed("==", part, index(0))
+        start = builder.select(is_first, index(0), end)
+        stop = builder.select(is_first, begin, length)
+        with kernel.loop(start, stop) as position:
+            step(position, [strip.border(position) for strip in strips])
+        away = builder.icmp_signed("==", rim, index(0))
+        with builder.if_then(is_first), builder.if_else(away) as (inner, outer):
+            with inner, kernel.loop(begin, end) as position:
+                step(position, None)
+            with outer, kernel.loop(begin, end) as position:
+                step(position, [strip.rows_border() for strip in strips])
 
 
 @vector_code
@@ -286,12 +296,13 @@ def _squares_end(strip, height, width, lanes):
     return lanes - 1 + max(width - lanes + 1, 0) // lanes * lanes
 
 
-@kernel()
-def pack_strip(planes, origin, stride, size, count, height, width, records, per_record, number,
-               strip):  # fmt: skip
-    """Copy one strip of row-major planes to the planes from `number` on of records.
+@inner_kernel()
+def move_strip(planes, origin, stride, size, count, height, width, records, per_record, number,
+               strip, direction):  # fmt: skip
+    """Copy one strip of row-major planes to the planes from `number` on of records, or back.
 
-    planes : flat; row y of plane k begins at `origin + k size + y stride`. 0 outside the frame.
+    planes : flat; row y of plane k begins at `origin + k size + y stride`. In records, points
+    outside the frame become 0.
     """
     lanes = lanes_of(records)
     zero = records.dtype.type(0)
@@ -302,28 +313,42 @@ def pack_strip(planes, origin, stride, size, count, height, width, records, per_
         # All planes of a record at once: it is written to memory once.
         for k in range(count):
             source = top + k * size + p
-            _pack_square(records, planes, per_record, number + k, first + p, source, stride)
+            if direction:
+                _pack_square(records, planes, per_record, number + k, first + p, source, stride)
+            else:
+                _unpack_square(records, planes, per_record, number + k, first + p, source, stride)
     for p in range(width + lanes - 1):
         if p >= lanes - 1 and p < end:
             continue
         for k in range(count):
-            target = ((first + p) * per_record + number + k) * lanes
+            place = ((first + p) * per_record + number + k) * lanes
             for lane in range(lanes):
                 x = p - lane
                 inside = strip * lanes + lane < height and x >= 0 and x < width
                 source = top + k * size + lane * stride + x
-                records[target + lane] = planes[source] if inside else zero
+                if direction:
+                    records[place + lane] = planes[source] if inside else zero
+                elif inside:
+                    planes[source] = records[place + lane]
 
 
 @kernel()
 def pack(planes, origin, stride, size, count, height, width, records, per_record, number):
-    """Copy row-major planes; see `pack_strip`."""
+    """Copy row-major planes to records; see `move_strip`."""
     for strip in range(strip_count(height, lanes_of(records))):
-        pack_strip(planes, origin, stride, size, count, height, width, records, per_record,
-                   number, strip)  # fmt: skip
+        move_strip(planes, origin, stride, size, count, height, width, records, per_record,
+                   number, strip, PACK)  # fmt: skip
 
 
 @kernel()
+def unpack(records, per_record, number, planes, origin, stride, size, count, height, width):
+    """Copy records to row-major planes; see `move_strip`."""
+    for strip in range(strip_count(height, lanes_of(records))):
+        move_strip(planes, origin, stride, size, count, height, width, records, per_record,
+                   number, strip, UNPACK)  # fmt: skip
+
+
+@inner_kernel()
 def pack_rim(planes, height, width, records, per_record, number):
     """Copy what lies one pixel around the frame, corners left out, to the lanes outside it.
 
@@ -342,26 +367,3 @@ def pack_rim(planes, height, width, records, per_record, number):
             records[element(height, x, width, lanes, per_record, number + k)] = plane[
                 height + 1, x + 1
             ]
-
-
-@kernel()
-def unpack(records, per_record, number, planes, origin, stride, size, count, height, width):
-    """Copy the planes from `number` on of records to row-major planes; see `pack`."""
-    lanes = lanes_of(records)
-    for strip in range(strip_count(height, lanes)):
-        first = first_position(strip, width, lanes)
-        end = _squares_end(strip, height, width, lanes)
-        top = origin + strip * lanes * stride
-        for p in range(lanes - 1, end, lanes):
-            for k in range(count):
-                source = top + k * size + p
-                _unpack_square(records, planes, per_record, number + k, first + p, source, stride)
-        for p in range(width + lanes - 1):
-            if p >= lanes - 1 and p < end:
-                continue
-            for k in range(count):
-                place = ((first + p) * per_record + number + k) * lanes
-                for lane in range(lanes):
-                    x = p - lane
-                    if strip * lanes + lane < height and x >= 0 and x < width:
-                        planes[top + k * size + lane * stride + x] = records[place + lane]

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from pyflowreg.core.jit import inline_kernel, kernel
+from pyflowreg.core.jit import inline_kernel, inner_kernel, kernel
 from pyflowreg.core.vectors import (
     convert,
     element,
@@ -31,7 +31,7 @@ PIECE = 256
 """Samples of a row whose weights are kept at a time; a multiple of eight."""
 
 
-@kernel()
+@inner_kernel()
 def cubic_weights(position, size):
     """Keys' four weights for a sample at `position` in [0, size - 1], and the first tap's index.
 
@@ -54,7 +54,7 @@ def cubic_weights(position, size):
     return first, w0, w1, w2, w3
 
 
-@kernel()
+@inner_kernel()
 def _sample(u, v, y, x, scale_x, scale_y, height, width):
     """Where the backward map leads from (y, x), and whether that is in the closed image box."""
     # Positions in float64: at x = 1000, float32 would displace a sample by 6e-5 px.
@@ -63,12 +63,12 @@ def _sample(u, v, y, x, scale_x, scale_y, height, width):
     return px >= 0 and px <= width - 1 and py >= 0 and py <= height - 1, px, py
 
 
-@kernel()
+@inner_kernel()
 def _row(row, first, a0, a1, a2, a3):
     return a0 * row[first] + a1 * row[first + 1] + a2 * row[first + 2] + a3 * row[first + 3]
 
 
-@kernel()
+@inner_kernel()
 def _positions(u, v, y, start, count, scale_x, scale_y, places):
     """Positions of the samples of a piece, in float64 whatever the type of the displacements."""
     across, down = u[y, start : start + count], v[y, start : start + count]
@@ -90,7 +90,7 @@ def _four_weights(zero, t, weights, place):
     store(weights, place + 3 * PIECE, (half * t - half) * t * t)
 
 
-@kernel()
+@inner_kernel()
 def _cubic_taps(places, height, width, count, weights):
     """Weights and first taps of the samples of a piece, those outside the interior moved there.
 
@@ -133,7 +133,7 @@ def _four_columns(zero, moving, plane, width, places, weights, x):
     return times_plus(d, load(zero, moving, place + 3 * width), total)
 
 
-@kernel()
+@inner_kernel()
 def _cubic_sums(moving, plane, width, places, weights, count):
     """Sums of the taps of the samples of a piece, in one plane of `moving`."""
     zero = zeros_four(moving)
@@ -151,7 +151,7 @@ def _cubic_sums(moving, plane, width, places, weights, count):
         store(weights, x + 8 * PIECE, total)
 
 
-@kernel()
+@inner_kernel()
 def _cubic_at(moving, c, px, py):
     """One sample anywhere in the closed image box."""
     _, height, width = moving.shape
@@ -164,7 +164,7 @@ def _cubic_at(moving, c, px, py):
     return b0 * r0 + b1 * r1 + b2 * r2 + b3 * r3
 
 
-@kernel()
+@inner_kernel()
 def _other_samples(moving, c, y, start, count, places, fill, out):
     """The samples at the border or outside of one piece of a row."""
     _, height, width = moving.shape

@@ -90,7 +90,9 @@ def warp_frame(
     if outside.shape != planes.shape:
         raise ValueError(f"fill has shape {fill.shape}; it must be {moving.shape} as the frame.")
     out = np.empty_like(planes)
-    INTERPOLATIONS[interpolation](planes, field[..., 0], field[..., 1], 1.0, 1.0, outside, out)
+    # Contiguous, because kernels are compiled anew for other arrays.
+    u, v = np.ascontiguousarray(np.moveaxis(field, -1, 0))
+    INTERPOLATIONS[interpolation](planes, u, v, 1.0, 1.0, outside, out)
     return np.moveaxis(out, 0, -1)
 
 

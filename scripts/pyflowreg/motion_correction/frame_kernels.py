@@ -9,25 +9,32 @@ from __future__ import annotations
 
 import numpy as np
 
-from pyflowreg.core.jit import kernel
+from pyflowreg.core.jit import inner_kernel, kernel
 
 BLOCK = 1024
 """Pixels of a plane that several frames are read for together."""
 
 
-@kernel()
+# Plain loops: numba's assignments to slices take seconds to compile.
+@inner_kernel()
+def _copy(values, out):
+    for x in range(len(out)):
+        out[x] = values[x]
+
+
+@inner_kernel()
 def _weigh(row, weight, total):
     for x in range(len(total)):
         total[x] = np.float64(row[x]) * weight
 
 
-@kernel()
+@inner_kernel()
 def _weigh_pair(first, second, weight, total):
     for x in range(len(total)):
         total[x] += (np.float64(first[x]) + np.float64(second[x])) * weight
 
 
-@kernel()
+@inner_kernel()
 def _scaled(row, factor, offset, clip, out):
     """Scaled row; clipped to [0, 1] if `clip`."""
     if clip:
@@ -61,15 +68,16 @@ def smooth_plane(plane, factor, offset, clip, along_y, along_x, out):
         for k in range(radius_y, 0, -1):
             above, below = max(y - k, 0), min(y + k, height - 1)
             _weigh_pair(rows[above % size], rows[below % size], along_y[radius_y - k], total)
-        padded[radius_x : radius_x + width] = total
-        padded[:radius_x] = padded[radius_x]
-        padded[radius_x + width :] = padded[radius_x + width - 1]
+        _copy(total, padded[radius_x : radius_x + width])
+        for x in range(radius_x):
+            padded[x] = padded[radius_x]
+            padded[radius_x + width + x] = padded[radius_x + width - 1]
         _weigh(padded[radius_x : radius_x + width], along_x[radius_x], total)
         for k in range(radius_x, 0, -1):
             left = padded[radius_x - k : radius_x - k + width]
             right = padded[radius_x + k : radius_x + k + width]
             _weigh_pair(left, right, along_x[radius_x - k], total)
-        out[y] = total
+        _copy(total, out[y])
 
 
 @kernel()
@@ -91,7 +99,7 @@ def smooth_in_time(frames, first, channel, along_t, out, begin, end):
                 before = frames[max(frame - k, 0), channel, start:stop]
                 after = frames[min(frame + k, count - 1), channel, start:stop]
                 _weigh_pair(before, after, along_t[radius - k], part)
-            out[position, channel, start:stop] = part
+            _copy(part, out[position, channel, start:stop])
 
 
 @kernel()

@@ -96,6 +96,9 @@ def _scaled_and_smoothed(
 
     def one(position: int) -> None:
         stored = planes(frames[needed[position]])
+        if smooth.dtype == np.float64:
+            # Only few frames; kernels for all types of recordings would take long to compile.
+            stored = stored.astype(np.float64)
         for c, (along_y, along_x, _) in enumerate(kernels):
             smooth_plane(
                 stored[c], factor[c], offset[c], clip, along_y, along_x, smooth[position, c]

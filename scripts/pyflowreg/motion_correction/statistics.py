@@ -31,10 +31,7 @@ def frame_statistics(w: NDArray[Any]) -> tuple[float, float, float, float]:
         Length of the mean displacement (px).
     """
     single = w.dtype == np.float32
-    mean_disp, max_disp, mean_div, mean_translation = field_statistics(
-        np.ascontiguousarray(w, dtype=np.float32 if single else np.float64)
-    )
-    return mean_disp, max_disp, mean_div, mean_translation
+    return field_statistics(np.ascontiguousarray(w, dtype=np.float32 if single else np.float64))
 
 
 class RunningMean:

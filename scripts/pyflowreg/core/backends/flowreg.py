@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pyflowreg.core.jit import kernel
+from pyflowreg.core.jit import inner_kernel, kernel
 from pyflowreg.core.level_solver import LevelSettings, packed_weights, solve_into
 from pyflowreg.core.median import median_kernel
 from pyflowreg.core.motion_tensor import motion_tensor_into
@@ -59,21 +59,21 @@ class _PlanLevel:
 
 
 # Plain loops: numba's assignments to slices take seconds to compile.
-@kernel()
+@inner_kernel()
 def _copy_plane(source, target):
     for y in range(source.shape[0]):
         for x in range(source.shape[1]):
             target[y, x] = source[y, x]
 
 
-@kernel()
+@inner_kernel()
 def _add_plane(source, target):
     for y in range(source.shape[0]):
         for x in range(source.shape[1]):
             target[y, x] += source[y, x]
 
 
-@kernel()
+@inner_kernel()
 def _is_finite(plane):
     finite = True
     for y in range(plane.shape[0]):
@@ -82,7 +82,7 @@ def _is_finite(plane):
     return finite
 
 
-@kernel()
+@inner_kernel()
 def _fill(plane, value):
     for y in range(plane.shape[0]):
         for x in range(plane.shape[1]):
@@ -101,7 +101,7 @@ def _pad_edges(planes, out):
                 target[x + 1] = source[x]
 
 
-@kernel()
+# Not one kernel, because those it would call are needed elsewhere, and compiled again for it.
 def _enter_level(full, fixed, taps, warp, scale_x, scale_y, field, padded, target, warped,
                  scratch):  # fmt: skip
     """Bring a frame to a level and warp it; give the displacement a border."""
@@ -110,8 +110,7 @@ def _enter_level(full, fixed, taps, warp, scale_x, scale_y, field, padded, targe
     if warp:
         warp_cubic(target, field[0], field[1], scale_x, scale_y, fixed, warped)
     else:
-        for c in range(len(target)):
-            _copy_plane(target[c], warped[c])
+        warped[:] = target
 
 
 @kernel()
