@@ -362,11 +362,11 @@ NOTHING_IS_COMPILED = """
 import sys
 from pathlib import Path
 from pyflowreg.core.compilation.log import compile_log
-from pyflowreg.session.precompile import SETTINGS, _run
+from pyflowreg.session.precompile import SETTINGS, run_session
 for number, settings in enumerate(SETTINGS[:2]):
     folder = Path(sys.argv[1]) / str(number)
     folder.mkdir()
-    _run(folder, 1 + number, settings, "uint16")
+    run_session(folder, 1 + number, settings, "uint16")
     {check}
 """
 

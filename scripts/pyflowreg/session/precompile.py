@@ -47,12 +47,13 @@ def compile_kernels() -> None:
         If there is no temporary folder with room for a few small files.
     """
     with _only_warnings("pyflowreg.session", "pyflowreg.motion_correction"):
-        for channels, settings, dtype in _sessions():
+        for channels, settings, dtype in session_settings():
             with tempfile.TemporaryDirectory(prefix="pyflowreg-") as folder:
-                _run(Path(folder), channels, settings, dtype)
+                run_session(Path(folder), channels, settings, dtype)
 
 
-def _sessions() -> Iterator[tuple[int, dict[str, Any], str]]:
+def session_settings() -> Iterator[tuple[int, dict[str, Any], str]]:
+    """Iterate over channels, settings and number type of the sessions, the usual ones first."""
     for channels in (1, 2):
         for settings in SETTINGS:
             yield channels, settings, USUAL
@@ -60,8 +61,16 @@ def _sessions() -> Iterator[tuple[int, dict[str, Any], str]]:
             yield channels, {}, dtype
 
 
-def _run(root: Path, channels: int, settings: dict[str, Any], dtype: str) -> None:
-    """Run all stages on two recordings of noise that moves by a pixel from frame to frame."""
+def run_session(root: Path, channels: int, settings: dict[str, Any], dtype: str) -> None:
+    """Run all stages on two recordings of noise that moves by a pixel from frame to frame.
+
+    Parameters
+    ----------
+    root : Path
+        Folder for the recordings and the results.
+    channels, settings, dtype
+        As from `session_settings`.
+    """
     noise = np.random.default_rng(0).integers(0, 200, (HEIGHT, WIDTH, channels)).astype(dtype)
     frames = np.stack([np.roll(noise, frame % 2, axis=1) for frame in range(FRAMES)])
     for name in RECORDINGS:
