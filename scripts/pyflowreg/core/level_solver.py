@@ -373,7 +373,9 @@ def solve_into(
     converted = J.dtype != dtype
     if converted:
         # Here, because for arguments of other types the whole solver would be compiled anew.
-        scratch.tensor[:], scratch.increment[:] = tensor, increment
+        scratch.tensor[:] = tensor
+        if not robust:
+            scratch.increment[:] = increment
         tensor, increment = scratch.tensor, scratch.increment
     _solve(
         tensor, channels, height, width, increment, field if robust else None, scratch.data,
