@@ -119,25 +119,27 @@ def test_weights_that_are_the_same_everywhere_need_no_map():
     )
 
 
-def test_scratch_memory_leaves_no_trace():
-    """Whatever was in the memory before, even no number at all."""
+@pytest.mark.parametrize("a_smooth", [0.5, 1.0])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_scratch_memory_leaves_no_trace(dtype, a_smooth):
+    """Whatever was in the memory before, even no number at all, or too large a one."""
     rng = np.random.default_rng(1)
     shape = (19, 21)
     J, weight, field = _case(shape, 2, rng)
     settings = LevelSettings(
-        a_data=np.array([0.45, 0.45]), a_smooth=0.5, alpha=(1.5, 1.5), hx=1.0, hy=1.0,
+        a_data=np.array([0.45, 0.45], dtype), a_smooth=a_smooth, alpha=(1.5, 1.5), hx=1.0, hy=1.0,
         iterations=12, update_lag=5, first_channel_starts=False,
     )  # fmt: skip
-    sizes = level_solver.scratch_sizes(2, *shape, True, 5, J.dtype)
+    kind = np.dtype(dtype)
+    sizes = level_solver.scratch_sizes(2, *shape, a_smooth != 1, 5, kind, kind != J.dtype)
     results = []
-    for garbage in (0.0, np.nan, 1e300):
+    for garbage in (0.0, np.nan, np.finfo(dtype).max):
         scratch = level_solver.LevelScratch(
-            **{name: np.full(size, garbage) for name, size in sizes.items()}
+            **{name: np.full(size, garbage, dtype) for name, size in sizes.items()}
         )
-        out = np.full((2, *shape), garbage)
-        level_solver.solve_into(
-            J, level_solver.packed_weights(weight), field, settings, scratch, out
-        )
+        out = np.full((2, *shape), 1e300 if garbage else 0.0)
+        packed = level_solver.packed_weights(weight.astype(dtype))
+        level_solver.solve_into(J, packed, field, settings, scratch, out)
         results.append(out)
     np.testing.assert_array_equal(results[1], results[0])
     np.testing.assert_array_equal(results[2], results[0])
