@@ -125,20 +125,19 @@ def test_scratch_memory_leaves_no_trace(dtype, a_smooth):
     """Whatever was in the memory before, even no number at all, or too large a one."""
     rng = np.random.default_rng(1)
     shape = (19, 21)
-    J, weight, field = _case(shape, 2, rng)
+    J, weight, field = (array.astype(dtype) for array in _case(shape, 2, rng))
     settings = LevelSettings(
         a_data=np.array([0.45, 0.45], dtype), a_smooth=a_smooth, alpha=(1.5, 1.5), hx=1.0, hy=1.0,
         iterations=12, update_lag=5, first_channel_starts=False,
     )  # fmt: skip
-    kind = np.dtype(dtype)
-    sizes = level_solver.scratch_sizes(2, *shape, a_smooth != 1, 5, kind, kind != J.dtype)
+    sizes = level_solver.scratch_sizes(2, *shape, a_smooth != 1, 5, J.dtype)
     results = []
     for garbage in (0.0, np.nan, np.finfo(dtype).max):
         scratch = level_solver.LevelScratch(
             **{name: np.full(size, garbage, dtype) for name, size in sizes.items()}
         )
-        out = np.full((2, *shape), 1e300 if garbage else 0.0)
-        packed = level_solver.packed_weights(weight.astype(dtype))
+        out = np.full((2, *shape), garbage, dtype)
+        packed = level_solver.packed_weights(weight)
         level_solver.solve_into(J, packed, field, settings, scratch, out)
         results.append(out)
     np.testing.assert_array_equal(results[1], results[0])

@@ -256,8 +256,6 @@ class LevelScratch:
         Motion tensors, increments and the linear system, in the layout of `strips`.
     rim, psi : ndarray
         Displacement with a border and its weights; empty with a quadratic smoothness term.
-    tensor, increment : ndarray
-        Motion tensors and increments; empty if the caller's are of the type of the computation.
     """
 
     data: NDArray[Any]
@@ -265,8 +263,6 @@ class LevelScratch:
     system: NDArray[Any]
     rim: NDArray[Any]
     psi: NDArray[Any]
-    tensor: NDArray[Any]
-    increment: NDArray[Any]
 
 
 def _ring(height: int, lanes: int, robust: bool, update_lag: int) -> int:
@@ -276,13 +272,7 @@ def _ring(height: int, lanes: int, robust: bool, update_lag: int) -> int:
 
 
 def scratch_sizes(
-    channels: int,
-    height: int,
-    width: int,
-    robust: bool,
-    update_lag: int,
-    dtype: np.dtype[Any],
-    converted: bool = False,
+    channels: int, height: int, width: int, robust: bool, update_lag: int, dtype: np.dtype[Any]
 ) -> dict[str, int]:
     """Numbers in each array of `LevelScratch`.
 
@@ -296,8 +286,6 @@ def scratch_sizes(
         Sweeps between two updates of the robust weights.
     dtype : dtype
         Type of the computation.
-    converted : bool
-        Whether motion tensors and result are of another type.
     """
     lanes = lane_count(dtype)
     plane = level_size(height, width, lanes)
@@ -309,8 +297,6 @@ def scratch_sizes(
         "system": kept * SYSTEM_PLANES[robust],
         "rim": 2 * border,
         "psi": -(-border // lanes) * lanes,
-        "tensor": COMPONENTS * channels * height * width if converted else 0,
-        "increment": 2 * height * width if converted else 0,
     }
 
 
@@ -344,8 +330,8 @@ def solve_into(
     Parameters
     ----------
     J : ndarray
-        Motion tensors, C-contiguous, shape (C, 6, H, W); see `motion_tensor`. Like `field` and
-        `out` of either precision; that of the computation is the precision of `settings.a_data`.
+        Motion tensors, C-contiguous, shape (C, 6, H, W); see `motion_tensor`. Like all other
+        arrays of the type of `settings.a_data`.
     weights : ndarray
         Data weights as given by `packed_weights`.
     field : ndarray
@@ -368,18 +354,10 @@ def solve_into(
     robust = settings.a_smooth != 1
     ax, ay = real(settings.alpha[0] / (hx * hx)), real(settings.alpha[1] / (hy * hy))
     if not robust:
-        _laplacian(field, out.dtype.type(ax), out.dtype.type(ay), out)
-    tensor, increment = J.reshape(-1), out.reshape(-1)
-    converted = J.dtype != dtype
-    if converted:
-        # Here, because for arguments of other types the whole solver would be compiled anew.
-        scratch.tensor[:] = tensor
-        if not robust:
-            scratch.increment[:] = increment
-        tensor, increment = scratch.tensor, scratch.increment
+        _laplacian(field, ax, ay, out)
     _solve(
-        tensor, channels, height, width, increment, field if robust else None, scratch.data,
-        scratch.unknowns, scratch.system, weights, starts, settings.a_data,
+        J.reshape(-1), channels, height, width, out.reshape(-1), field if robust else None,
+        scratch.data, scratch.unknowns, scratch.system, weights, starts, settings.a_data,
         _ring(height, lane_count(dtype), robust, settings.update_lag), ax, ay,
         real(0.5 / hx), real(0.5 / hy), settings.iterations, settings.update_lag,
         real(settings.a_smooth) if robust else None,
@@ -387,8 +365,6 @@ def solve_into(
         scratch.rim.reshape(2, height + 2, width + 2) if robust else None,
         scratch.psi if robust else None,
     )  # fmt: skip
-    if converted:
-        out.reshape(-1)[:] = increment
 
 
 def solve_level(

@@ -93,7 +93,7 @@ def build_parser() -> argparse.ArgumentParser:
         "compile",
         help="compile for this machine now, instead of in the first run",
         description="Compile everything that runs of this installation need. The first run does "
-        "the same by itself, in a minute or two; before a hundred jobs start at once, do it here, "
+        "the same by itself, in about a minute; before a hundred jobs start at once, do it here, "
         "on a machine with the same kind of processor.",
         allow_abbrev=False,
     )

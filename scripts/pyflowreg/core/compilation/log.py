@@ -49,7 +49,7 @@ class CompileLog:
         if self.kernels == 0 and self._outermost is None:
             folder = place.writable
             logger.info(
-                "Compiling kernels for this processor, which takes a minute or two%s.",
+                "Compiling kernels for this processor, which takes about a minute%s.",
                 "" if folder is None else f", once; they are kept in {folder}",
             )
         if self._outermost is None:
