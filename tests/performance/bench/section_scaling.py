@@ -12,7 +12,7 @@ from bench.tables import digits, markdown, span, summary, times
 
 TITLE = "Cost model"
 SIDES = (256, 512, 1024)
-FRAMES = 48
+FRAMES = 400
 PAIR_FRAMES = 6
 """Frames simulated for the pairs of every size, and again as many at rest; no errors here."""
 
@@ -58,7 +58,7 @@ def _recordings(setup: Setup) -> list[dict[str, Any]]:
                     part = beginning(setup.work, source, frames)
                     given = replace(setup, threads=threads)
                     job = Job(quality, "ours", (frames,))
-                    call = run(given, job, tool, part, n_reference=frames // 10)
+                    call = run(given, job, tool, part)
                     seconds[frames, threads].append(call.seconds)
             rows += [
                 {"quality": quality, "frames": frames, "threads": threads, **summary(found)}
