@@ -92,7 +92,7 @@ PROFILES = {
         centred_reference=True,
         double_coarse_levels=False,
         data_normaliser=1e-4,
-        noise_normaliser=300.0,
+        noise_normaliser=50.0,
         smoothness_epsilon=3e-2,
         flow_median_spacing=1.6,
     ),
