@@ -102,7 +102,7 @@ def error(term: str, weight: float | None) -> float:
 
 
 def test_the_displacement_of_a_noisy_frame_does_not_follow_the_noise() -> None:
-    assert error("gc", None) < 0.5 * error("gc", 0.0)
+    assert error("gc", None) < 0.6 * error("gc", 0.0)
 
 
 def test_other_data_terms_know_no_noise() -> None:
