@@ -2,7 +2,8 @@
 
 Noise adds to the squared gradient of a frame wherever it is, structure and activity only where they
 are. So the flattest blocks of two frames are compared: a lower quartile, of either frame for
-itself, so that neither motion nor active cells nor a change of brightness passes for noise.
+itself, so that neither motion nor active cells pass for noise, and a change of brightness only by
+what it does to the flattest blocks.
 """
 
 # mypy: disable-error-code="no-untyped-def"

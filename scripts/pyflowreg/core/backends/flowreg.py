@@ -185,11 +185,11 @@ class FlowregPlan:
 
     def _level_dtype(self, level: Level) -> np.dtype[Any]:
         parameters = self.parameters
-        large = min(level.height, level.width) >= SINGLE_SIDE
-        if parameters.switches.double_coarse_levels:
-            large = False
-        exact = level.spacing > SINGLE_SPACING and not large
-        return np.dtype(np.float64) if exact else parameters.dtype
+        small = min(level.height, level.width) < SINGLE_SIDE
+        exact = small or parameters.switches.double_coarse_levels
+        if exact and level.spacing > SINGLE_SPACING:
+            return np.dtype(np.float64)
+        return parameters.dtype
 
     def _plan_level(self, planes: NDArray[Any], level: Level) -> _PlanLevel:
         parameters = self.parameters
