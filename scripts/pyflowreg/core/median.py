@@ -128,7 +128,7 @@ def _merge_rows(scratch, one, other, target, block, count):
         _store_5(scratch, target + x + 5 * block, block, f, g, h, i, j)
 
 
-@inner_kernel()
+@inline_kernel()
 def _medians(scratch, one, other, above, below, target, block, count):
     """Medians of two rows, from the pairs they share and the sorted row each has for itself."""
     zero = zeros_register(scratch)

@@ -115,7 +115,7 @@ def _ring(start, y, height, length):
 
 
 @kernel()
-def _gradient_constancy(fixed, moving, hx, hy, eps, scratch, out):
+def gradient_constancy(fixed, moving, hx, hy, eps, scratch, out):
     _, height, width = out.shape
     length = width + 2
     register, one = zeros_register(out), zeros_one(out)
@@ -256,7 +256,7 @@ def _brightness_rows(scratch, codes, hx, hy, y, out):
 
 
 @kernel()
-def _brightness_constancy(fixed, moving, hx, hy, scratch, out):
+def brightness_constancy(fixed, moving, hx, hy, scratch, out):
     _, height, width = out.shape
     length = width + 2
     for y in range(-1, height):
@@ -269,7 +269,7 @@ def _brightness_constancy(fixed, moving, hx, hy, scratch, out):
 
 
 @kernel()
-def _census_constancy(fixed, moving, hx, hy, distances, eps, scratch, out):
+def census_constancy(fixed, moving, hx, hy, distances, eps, scratch, out):
     """Brightness constancy of the images' eight census codes, one for every neighbour."""
     height = out.shape[1]
     for y in range(-1, height):
@@ -278,6 +278,12 @@ def _census_constancy(fixed, moving, hx, hy, distances, eps, scratch, out):
         if y < 0:
             continue
         _brightness_rows(scratch, 8, hx, hy, y, out)
+
+
+def census_numbers(hx: float, hy: float, dtype: np.dtype[Any]) -> tuple[Any, Any]:
+    """Distances to the neighbours across, down and diagonal, and the width of the step."""
+    real = dtype.type
+    return (real(hx), real(hy), real(np.hypot(hx, hy))), real(CENSUS_EPSILON)
 
 
 def tensor_scratch_size(shape: tuple[int, ...], data_term: str) -> int:
@@ -317,13 +323,12 @@ def motion_tensor_into(
     real = fixed.dtype.type
     spacing = real(hx), real(hy)
     if data_term == "gc":
-        _gradient_constancy(fixed, moving, *spacing, real(normaliser), scratch, out)
+        gradient_constancy(fixed, moving, *spacing, real(normaliser), scratch, out)
     elif data_term == "gray":
-        _brightness_constancy(fixed, moving, *spacing, scratch, out)
+        brightness_constancy(fixed, moving, *spacing, scratch, out)
     else:
-        distances = (*spacing, real(np.hypot(hx, hy)))
-        epsilon = real(CENSUS_EPSILON)
-        _census_constancy(fixed, moving, *spacing, distances, epsilon, scratch, out)
+        numbers = census_numbers(hx, hy, fixed.dtype)
+        census_constancy(fixed, moving, *spacing, *numbers, scratch, out)
 
 
 def motion_tensor(

@@ -10,11 +10,7 @@ what it does to the flattest blocks.
 
 from __future__ import annotations
 
-from typing import Any
-
-from numpy.typing import NDArray
-
-from pyflowreg.core.jit import kernel
+from pyflowreg.core.jit import inline_kernel, kernel
 
 BLOCK = 8
 """Side of a block, pixels."""
@@ -27,7 +23,7 @@ TOLERANCE = 0.05
 """Excess that is not taken for noise: interpolation makes one frame a little smoother."""
 
 
-@kernel()
+@inline_kernel()
 def _block_energies(plane, cx, cy, sums, out):
     """Mean squared gradient of blocks; rows and columns at the rim are left out."""
     height, width = plane.shape
@@ -62,7 +58,33 @@ def noise_scratch_size(shape: tuple[int, ...]) -> int:
     return shape[-1] + block_count(shape)
 
 
-def flat_energy(plane: NDArray[Any], hx: float, hy: float, scratch: NDArray[Any]) -> float:
+@inline_kernel()
+def _nth_smallest(values, n):
+    """Number `n`, from 0, of the values in ascending order, which are rearranged (Hoare 1961)."""
+    first, last = 0, values.shape[0] - 1
+    while first < last:
+        pivot = values[(first + last) // 2]
+        i, j = first, last
+        while i <= j:
+            while values[i] < pivot:
+                i += 1
+            while values[j] > pivot:
+                j -= 1
+            if i <= j:
+                values[i], values[j] = values[j], values[i]
+                i += 1
+                j -= 1
+        if n <= j:
+            last = j
+        elif n >= i:
+            first = i
+        else:
+            break
+    return values[n]
+
+
+@kernel()
+def flat_energy(plane, hx, hy, scratch):
     """Squared gradient in the flatter parts of a frame.
 
     Parameters
@@ -80,18 +102,17 @@ def flat_energy(plane: NDArray[Any], hx: float, hy: float, scratch: NDArray[Any]
         Lower quartile over blocks of half the squared gradient (intensity per px); 0 with less than
         `FEWEST_BLOCKS` blocks.
     """
-    count = block_count(plane.shape)
+    height, width = plane.shape
+    count = ((height - 2) // BLOCK) * ((width - 2) // BLOCK)
     if count < FEWEST_BLOCKS:
         return 0.0
     real = plane.dtype.type
-    width = plane.shape[1]
     energies = scratch[width : width + count]
     _block_energies(plane, real(0.5 / hx), real(0.5 / hy), scratch, energies)
-    place = int(count * QUANTILE)
-    energies.partition(place)
-    return float(energies[place])
+    return float(_nth_smallest(energies, int(count * QUANTILE)))
 
 
-def excess_noise(fixed_energy: float, moving_energy: float) -> float:
+@inline_kernel()
+def excess_noise(fixed_energy, moving_energy):
     """Return by how much the energy of the moving frame exceeds that of the fixed one, or 0."""
     return max(0.0, moving_energy - (1 + TOLERANCE) * fixed_energy)

@@ -100,7 +100,7 @@ def _is_constant(plane):
     return True
 
 
-@inner_kernel()
+@inline_kernel()
 def _resize_plane(planes, c, row_taps, row_weights, taps, weights, scratch, out):
     _, rows, cols = planes.shape
     _, height, width = out.shape

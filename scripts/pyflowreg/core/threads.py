@@ -6,13 +6,15 @@ import itertools
 import os
 import threading
 from collections import deque
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import AbstractContextManager, nullcontext
 from functools import lru_cache
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
 Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 MOST_THREADS = 4096
 """More than any machine has cores; the pool starts only as many as are busy at the same time."""
@@ -49,14 +51,21 @@ class _Runner:
         Shared by all runners.
     stop : threading.Event
         Set by the first that fails.
+    turns : context manager
+        Entered for every call.
     """
 
     def __init__(
-        self, function: Callable[[int], None], numbers: Iterator[int], stop: threading.Event
+        self,
+        function: Callable[[int], None],
+        numbers: Iterator[int],
+        stop: threading.Event,
+        turns: AbstractContextManager[Any],
     ) -> None:
         self._function = function
         self._numbers = numbers
         self._stop = stop
+        self._turns = turns
         self.number = -1
 
     def __call__(self) -> None:
@@ -64,7 +73,8 @@ class _Runner:
         try:
             for number in self._numbers:
                 self.number = number
-                self._function(number)
+                with self._turns:
+                    self._function(number)
                 if self._stop.is_set():
                     break
             finished = True
@@ -93,7 +103,8 @@ def for_each(function: Callable[[int], None], count: int, threads: int) -> None:
         return
     stop = threading.Event()
     numbers = _Numbers(count)
-    runners = [_Runner(function, numbers, stop) for _ in range(min(threads, count))]
+    turns = getattr(_own, "turns", nullcontext())
+    runners = [_Runner(function, numbers, stop, turns) for _ in range(min(threads, count))]
     pool = _pool(os.getpid())
     results: list[Future[None]] = []
     try:
@@ -158,6 +169,61 @@ def ahead(source: Generator[Item, None, None]) -> Generator[Item, None, None]:
     finally:
         thread.shutdown(cancel_futures=True)
         source.close()
+
+
+def overlapped(
+    function: Callable[[Item], Result], items: Iterable[Item], threads: int
+) -> Generator[Result, None, None]:
+    """Call a function with one item after the other, two calls at the same time.
+
+    While the last frames of one chunk are computed, threads that have none left begin with the
+    next chunk's, and the chunk after it is prepared by `items` in the calling thread.
+
+    Parameters
+    ----------
+    function : callable
+        Spreads its work over threads; must not depend on the calls before.
+    items : iterable
+        Run by the calling thread.
+    threads : int
+        Numbers that `for_each` works on at the same time in both calls together; with 1, the calls
+        follow one another in the calling thread.
+
+    Yields
+    ------
+    result
+        Of every item, in their order. Leaving the iteration waits for the calls that are begun.
+    """
+    if threads == 1:
+        yield from map(function, items)
+        return
+    turns = threading.Semaphore(threads)
+
+    def share() -> None:
+        _own.turns = turns
+
+    pool = ThreadPoolExecutor(2, "pyflowreg-chunk", initializer=share)
+    begun: deque[Future[Result]] = deque()
+    source, end = iter(items), object()
+    try:
+        while True:
+            try:
+                item: Any = next(source, end)
+            except Exception:
+                # An error of an earlier item comes first, as with one thread.
+                while begun:
+                    yield begun.popleft().result()
+                raise
+            if item is end:
+                break
+            begun.append(pool.submit(function, item))
+            del item
+            if len(begun) == 2:
+                yield begun.popleft().result()
+        while begun:
+            yield begun.popleft().result()
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 class Behind:

@@ -24,6 +24,10 @@ from pyflowreg.core.pyramid import Level, resize_scratch_size, resize_tables
 
 _ALIGNMENT = 64
 
+_STEP = (
+    "target", "warped", "padded", "tensor", "increment", "filtered", "scratch", "median_scratch",
+)  # fmt: skip
+
 
 class _Memory:
     """Named pieces of one block of memory, each as large as the largest array asked for.
@@ -60,33 +64,26 @@ class LevelArrays:
     ----------
     field : ndarray
         Displacement u, v in full-resolution pixels, (2, h, w).
-    target, warped : ndarray
-        Moving frame at this level, before and after warping, (C, h, w).
-    tensor : ndarray
-        Motion tensors, (C, 6, h, w).
-    padded : ndarray
-        `field` with a replicated border, (2, h + 2, w + 2).
-    increment, filtered : ndarray
-        What the solver adds to `field`, (2, h, w), and one filtered plane of it, (h, w).
-    scratch, median_scratch : ndarray
-        For resizing to this level, noise and tensors, and for medians; flat.
-    solver : LevelScratch
-        For the solver.
-    frame_taps : tuple of ndarray
+    scratch : ndarray
+        For resizing to this level, noise and tensors; flat.
+    taps : tuple of ndarray
         How to resize a frame to this level.
+    coarse_taps : tuple of ndarray
+        How to resize the field of the level before to this one.
+    step : tuple of ndarray
+        What `refine_level` works in: field; moving frame before and after warping, (C, h, w); field
+        with a replicated border, (2, h + 2, w + 2); motion tensors, (C, 6, h, w); what is added to
+        the field, (2, h, w), and one filtered plane of it, (h, w); scratch, also for medians.
+    solver : tuple of ndarray
+        Memory of the solver, see `LevelScratch.arrays`.
     """
 
     field: NDArray[Any]
-    target: NDArray[Any]
-    warped: NDArray[Any]
-    tensor: NDArray[Any]
-    padded: NDArray[Any]
-    increment: NDArray[Any]
-    filtered: NDArray[Any]
     scratch: NDArray[Any]
-    median_scratch: NDArray[Any]
-    solver: LevelScratch
-    frame_taps: tuple[NDArray[Any], ...]
+    taps: tuple[NDArray[Any], ...]
+    coarse_taps: tuple[NDArray[Any], ...]
+    step: tuple[NDArray[Any], ...]
+    solver: tuple[NDArray[Any] | None, ...]
 
 
 class Workspace:
@@ -146,7 +143,8 @@ class Workspace:
             needs = {name: (needed, kind) for name, needed in shapes.items()}
             for name, (needed, type_) in needs.items():
                 memory.reserve(name, needed, type_)
-            plans.append((needs, tuple(sizes), resize_tables(shape, size, kind)))
+            taps = resize_tables(shape, size, kind), resize_tables(previous, size, kind)
+            plans.append((size, needs, tuple(sizes), taps))
             previous = (2, *size)
         last = resize_scratch_size(previous, shape)
         whole = (2, height, width)
@@ -160,17 +158,12 @@ class Workspace:
         self.last = memory.array("last", (last,), dtype)
         """Scratch for the last resizing of the displacement."""
         self.levels = []
-        for needs, solver_names, taps in plans:
+        for number, (size, needs, solver_names, taps) in enumerate(plans):
             arrays = {name: memory.array(name, *needed) for name, needed in needs.items()}
-            solver_arrays = {name: arrays.pop(name) for name in solver_names}
-            field = next(arrays.pop(name) for name in ("field0", "field1") if name in arrays)
+            solver = LevelScratch(**{name: arrays[name] for name in solver_names})
+            field, *others = (arrays[name] for name in (f"field{number % 2}", *_STEP))
             self.levels.append(
-                LevelArrays(
-                    field=field,
-                    solver=LevelScratch(**solver_arrays),
-                    frame_taps=taps,
-                    **arrays,
-                )
+                LevelArrays(field, arrays["scratch"], *taps, (field, *others), solver.arrays(*size))
             )
 
 

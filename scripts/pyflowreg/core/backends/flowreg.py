@@ -10,17 +10,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pyflowreg.core.jit import inner_kernel, kernel
-from pyflowreg.core.level_solver import LevelSettings, packed_weights, solve_into
-from pyflowreg.core.median import median_kernel
-from pyflowreg.core.motion_tensor import motion_tensor_into
-from pyflowreg.core.noise import excess_noise, flat_energy, noise_scratch_size
+from pyflowreg.core.jit import kernel
+from pyflowreg.core.level_kernels import refine_level
+from pyflowreg.core.level_solver import LevelSettings, packed_weights
+from pyflowreg.core.motion_tensor import census_numbers
+from pyflowreg.core.noise import flat_energy, noise_scratch_size
 from pyflowreg.core.parameters import FlowParameters
 from pyflowreg.core.pyramid import Level, pyramid_levels, resize_planes, resize_scratch_size
-from pyflowreg.core.resize_kernels import resize_planes as resize_between
 from pyflowreg.core.threads import for_each
-from pyflowreg.core.warp_kernels import warp_cubic
-from pyflowreg.core.workspace import LevelArrays, Workspace, borrowed_workspace
+from pyflowreg.core.workspace import Workspace, borrowed_workspace
 
 MEDIAN_ABOVE = 5
 """Increments are median filtered on levels whose sides are both longer than this (pixels)."""
@@ -50,85 +48,12 @@ result. The original's parameters let it grow on the larger of these levels too.
 
 @dataclass(frozen=True)
 class _PlanLevel:
+    """One level of a fixed frame; `medians` and `numbers` are what `refine_level` takes."""
+
     level: Level
-    fixed: NDArray[Any]
-    weights: NDArray[Any]
-    settings: LevelSettings
     dtype: np.dtype[Any]
-    energies: tuple[float, ...]
-
-
-# Plain loops: numba's assignments to slices take seconds to compile.
-@inner_kernel()
-def _copy_plane(source, target):
-    for y in range(source.shape[0]):
-        for x in range(source.shape[1]):
-            target[y, x] = source[y, x]
-
-
-@inner_kernel()
-def _add_plane(source, target):
-    for y in range(source.shape[0]):
-        for x in range(source.shape[1]):
-            target[y, x] += source[y, x]
-
-
-@inner_kernel()
-def _is_finite(plane):
-    finite = True
-    for y in range(plane.shape[0]):
-        for x in range(plane.shape[1]):
-            finite &= plane[y, x] - plane[y, x] == 0
-    return finite
-
-
-@inner_kernel()
-def _fill(plane, value):
-    for y in range(plane.shape[0]):
-        for x in range(plane.shape[1]):
-            plane[y, x] = value
-
-
-@kernel()
-def _pad_edges(planes, out):
-    """Copy planes (n, H, W) to (n, H + 2, W + 2) with a replicated border."""
-    count, height, width = planes.shape
-    for k in range(count):
-        for y in range(height + 2):
-            source, target = planes[k, min(max(y - 1, 0), height - 1)], out[k, y]
-            target[0], target[width + 1] = source[0], source[width - 1]
-            for x in range(width):
-                target[x + 1] = source[x]
-
-
-# Not one kernel, because those it would call are needed elsewhere, and compiled again for it.
-def _enter_level(full, fixed, taps, warp, scale_x, scale_y, field, padded, target, warped,
-                 scratch):  # fmt: skip
-    """Bring a frame to a level and warp it; give the displacement a border."""
-    resize_between(full, *taps, scratch, target)
-    _pad_edges(field, padded)
-    if warp:
-        warp_cubic(target, field[0], field[1], scale_x, scale_y, fixed, warped)
-    else:
-        warped[:] = target
-
-
-@kernel()
-def _leave_level(increment, field, filtered, twice, plane, scratch):
-    """Add the increment to the displacement, with the medians."""
-    for c in range(2):
-        if not _is_finite(increment[c]):
-            # A median would hide it; from here on the whole displacement is no number.
-            _fill(field[c], np.nan)
-            continue
-        if filtered:
-            median_kernel(increment[c], scratch, plane)
-            _add_plane(plane, field[c])
-        else:
-            _add_plane(increment[c], field[c])
-        if twice:
-            median_kernel(field[c], scratch, plane)
-            _copy_plane(plane, field[c])
+    medians: tuple[bool, bool]
+    numbers: tuple[Any, ...]
 
 
 @kernel()
@@ -213,15 +138,35 @@ class FlowregPlan:
             smoothness_epsilon=parameters.switches.smoothness_epsilon,
         )
         fixed = _resized(planes, *size, dtype)
-        scratch = np.empty(noise_scratch_size(size), dtype)
+        filtered = min(size) > MEDIAN_ABOVE
         return _PlanLevel(
             level,
-            fixed,
-            packed_weights(weight.astype(dtype)),
-            settings,
             dtype,
-            tuple(flat_energy(plane, level.hx, level.hy, scratch) for plane in fixed),
+            (filtered, filtered and level.spacing <= parameters.switches.flow_median_spacing),
+            (
+                fixed,
+                self._energies(fixed, level),
+                level.hx,
+                level.hy,
+                float(parameters.noise_weight),
+                *self._data_term(level, dtype),
+                packed_weights(weight.astype(dtype)),
+                *settings.numbers(level.height),
+            ),
         )
+
+    def _data_term(self, level: Level, dtype: np.dtype[Any]) -> tuple[Any, ...]:
+        """Numbers of the data terms, all but those of the chosen one None."""
+        term = self.parameters.data_term
+        census = census_numbers(level.hx, level.hy, dtype) if term == "cs" else (None, None)
+        normaliser = self.parameters.normaliser if term == "gc" else None
+        return normaliser, True if term == "gray" else None, *census
+
+    def _energies(self, fixed: NDArray[Any], level: Level) -> NDArray[np.float64]:
+        if not self.parameters.noise_weight:
+            return np.zeros(len(fixed))
+        scratch = np.empty(noise_scratch_size(fixed.shape), fixed.dtype)
+        return np.array([flat_energy(plane, level.hx, level.hy, scratch) for plane in fixed])
 
     def displacements(
         self, moving: NDArray[Any], uv: NDArray[Any] | None = None, threads: int = 1
@@ -273,45 +218,18 @@ class FlowregPlan:
         tells whether the frame is warped by it.
         """
         workspace.full[:] = np.moveaxis(moving, -1, 0)
-        before = None
+        coarse = workspace.levels[0].field
+        coarse[:] = initial
         for entry, arrays in zip(self._levels, workspace.levels, strict=True):
-            level = entry.level
-            if before is None:
-                arrays.field[:] = initial
-            else:
-                resize_planes(before, arrays.field, arrays.scratch)
-            _enter_level(
-                workspace.full, entry.fixed, arrays.frame_taps, warp, 1 / level.hx, 1 / level.hy,
-                arrays.field, arrays.padded, arrays.target, arrays.warped, arrays.scratch,
+            field = arrays.field
+            resample = coarse is not field
+            if coarse.dtype != field.dtype:  # once; not worth a kernel of its own
+                resize_planes(coarse, field, arrays.scratch)
+                coarse, resample = field, False
+            refine_level(
+                workspace.full, *arrays.taps, coarse, *arrays.coarse_taps, *arrays.step, resample,
+                warp, *entry.medians, *entry.numbers, *arrays.solver,
             )  # fmt: skip
-            self._refine(entry, arrays)
-            before, warp = arrays.field, True
-        resize_planes(workspace.levels[-1].field, workspace.whole, workspace.last)
+            coarse, warp = field, True
+        resize_planes(coarse, workspace.whole, workspace.last)
         _interleave(workspace.whole, out)
-
-    def _normaliser(self, entry: _PlanLevel, arrays: LevelArrays, channel: int) -> float:
-        parameters, level = self.parameters, entry.level
-        if not parameters.noise_weight:
-            return parameters.normaliser
-        # Before warping: interpolation smooths noise away.
-        energy = flat_energy(arrays.target[channel], level.hx, level.hy, arrays.scratch)
-        noise = excess_noise(entry.energies[channel], energy)
-        return parameters.normaliser + parameters.noise_weight * noise
-
-    def _refine(self, entry: _PlanLevel, arrays: LevelArrays) -> None:
-        """Add one level's increment to its field, in place."""
-        parameters, level = self.parameters, entry.level
-        for c, (fixed, moving) in enumerate(zip(entry.fixed, arrays.warped, strict=True)):
-            motion_tensor_into(
-                fixed, moving, level.hx, level.hy, parameters.data_term,
-                self._normaliser(entry, arrays, c), arrays.tensor[c], arrays.scratch,
-            )  # fmt: skip
-        solve_into(
-            arrays.tensor, entry.weights, arrays.padded, entry.settings, arrays.solver,
-            arrays.increment,
-        )  # fmt: skip
-        filtered = min(level.height, level.width) > MEDIAN_ABOVE
-        twice = filtered and level.spacing <= parameters.switches.flow_median_spacing
-        _leave_level(
-            arrays.increment, arrays.field, filtered, twice, arrays.filtered, arrays.median_scratch
-        )
