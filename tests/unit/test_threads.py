@@ -2,12 +2,13 @@
 
 import gc
 import threading
+import time
 import weakref
 
 import numpy as np
 import pytest
 
-from pyflowreg.core.threads import Behind, ahead, for_each
+from pyflowreg.core.threads import Behind, ahead, for_each, overlapped
 
 
 @pytest.mark.parametrize("threads", [1, 2, 3, 50])
@@ -113,6 +114,83 @@ def test_a_source_that_is_given_up_is_closed():
     items.close()
     assert closed == [True]
     assert threading.active_count() == threads
+
+
+@pytest.mark.parametrize("threads", [1, 2, 5])
+def test_overlapped_calls_give_their_results_in_order(threads):
+    def square(number):
+        time.sleep(0.002 * (number % 3))
+        return number**2
+
+    assert list(overlapped(square, range(10), threads)) == [number**2 for number in range(10)]
+
+
+def test_the_next_call_begins_while_one_is_at_work():
+    both = threading.Barrier(2, timeout=30)
+
+    def meet(number):
+        both.wait()
+        return number
+
+    assert list(overlapped(meet, range(4), 2)) == [0, 1, 2, 3]
+
+
+def test_overlapped_calls_share_the_threads():
+    """Chunks that overlap must not take twice the cores and twice the memory of a frame."""
+    lock, at_work, most = threading.Lock(), set(), []
+
+    def frame(number):
+        with lock:
+            at_work.add(number)
+            most.append(len(at_work))
+        time.sleep(0.002)
+        with lock:
+            at_work.discard(number)
+
+    def chunk(start):
+        for_each(lambda number: frame(start + number), 6, 3)
+
+    list(overlapped(chunk, range(0, 60, 6), 3))
+    assert max(most) == 3
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_the_first_error_of_overlapped_calls_is_raised(threads):
+    """No matter whether a later item fails, too."""
+
+    def items():
+        yield from range(4)
+        raise OSError("item 4")
+
+    def call(number):
+        if number == failing:
+            time.sleep(0.05)
+            raise ValueError(f"call {number}")
+        return number
+
+    for failing, error, message in ((3, ValueError, "call 3"), (None, OSError, "item 4")):
+        found = []
+        with pytest.raises(error, match=message):
+            found.extend(overlapped(call, items(), threads))
+        assert found == list(range(4 if failing is None else failing))
+
+
+def test_overlapped_calls_are_waited_for_when_given_up():
+    done = []
+
+    def call(number):
+        time.sleep(0.02)
+        done.append(number)
+
+    threads = threading.active_count()
+    results = overlapped(call, range(100), 2)
+    next(results)
+    results.close()
+    count = len(done)
+    assert count <= 3
+    assert threading.active_count() <= threads
+    time.sleep(0.05)
+    assert len(done) == count
 
 
 def test_calls_behind_run_in_order_and_end_with_the_block():

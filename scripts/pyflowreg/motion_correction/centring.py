@@ -5,15 +5,22 @@ from __future__ import annotations
 import logging
 import math
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pyflowreg.core.backend_registry import Backend
+from pyflowreg.core.backend_registry import Backend, FlowPlan
 from pyflowreg.core.parameters import FlowParameters
+from pyflowreg.core.threads import overlapped
 from pyflowreg.core.warping import warp_frame
 from pyflowreg.motion_correction.frames import BinnedFrames, FrameRange
-from pyflowreg.motion_correction.preprocessing import Preprocessor, gaussian, robust_scale
+from pyflowreg.motion_correction.preprocessing import (
+    Chunk,
+    Preprocessor,
+    gaussian,
+    robust_scale,
+)
 from pyflowreg.motion_correction.statistics import RunningMean
 
 logger = logging.getLogger(__name__)
@@ -75,8 +82,12 @@ def centred_reference(
         plan = backend.prepare(scale(smooth, np.float64), coarser)
         mean = RunningMean()
         preprocess = Preprocessor(spatial, parameters.dtype, joint, chunk, scale, threads)
-        for start, _, block in preprocess.chunks(chosen):
-            fields = plan.displacements(block, threads=threads)
+
+        def displaced(chunk: Chunk, plan: FlowPlan = plan) -> tuple[int, NDArray[Any]]:
+            start, _, block = chunk
+            return start, plan.displacements(block, threads=threads)
+
+        for start, fields in overlapped(displaced, preprocess.chunks(chosen), threads):
             mean.add_all(chosen.checked_fields(start, fields))
         step = _inverse(mean.mean())
         # Composed, so that the reference is interpolated once.

@@ -7,7 +7,7 @@ Flotho et al., J. Biophotonics 2022, doi:10.1002/jbio.202100330.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -18,13 +18,19 @@ from pyflowreg.core.backend_registry import FlowPlan, get_backend
 from pyflowreg.core.frame_warp import warp_frames
 from pyflowreg.core.numerics import MIN_SIDE, to_dtype
 from pyflowreg.core.parameters import FlowParameters
+from pyflowreg.core.threads import overlapped
 from pyflowreg.core.warping import compute_batch_valid_masks, warp_frame, warp_sequence
 from pyflowreg.errors import ConfigError, InputError
 from pyflowreg.io import Reader
 from pyflowreg.motion_correction.chunks import chunk_length
 from pyflowreg.motion_correction.frames import BinnedFrames, FrameRange
 from pyflowreg.motion_correction.options import OFOptions
-from pyflowreg.motion_correction.preprocessing import Preprocessor, gaussian, without_rounding
+from pyflowreg.motion_correction.preprocessing import (
+    Chunk,
+    Preprocessor,
+    gaussian,
+    without_rounding,
+)
 from pyflowreg.motion_correction.reference import (
     Reference,
     load_reference,
@@ -241,9 +247,15 @@ class RecordingCorrection:
         handed_on = RunningMean()
         from_frame = batch.length - LAST_FIELDS if batch.length > LONG_BATCH else 0
         candidate = _ReferenceUpdate(self, batch.length) if self.options.update_reference else None
-        for start, raw, smooth in self._preprocess.chunks(batch):
+
+        def correct(chunk: Chunk) -> tuple[Chunk, NDArray[Any], CorrectedChunk]:
+            start, raw, smooth = chunk
             w, shifts = self._displacements(smooth)
-            corrected = self._corrected(first + start, raw, w)
+            return chunk, shifts, self._corrected(first + start, raw, w)
+
+        chunks = self._preprocessed(batch)
+        for (start, _, smooth), shifts, corrected in overlapped(correct, chunks, self._threads):
+            w = corrected.w
             if not np.isfinite(corrected.statistics).all():
                 batch.checked_fields(start, w)
             last = slice(max(from_frame - start, 0), None)
@@ -268,11 +280,15 @@ class RecordingCorrection:
         w = constant + self._plan.displacements(shifted, self._w_init, self._threads)
         return w, shifts
 
-    def _preprocessed_by_user(self, raw: NDArray[Any]) -> NDArray[Any]:
-        """Raw frames after `preproc_funct`, applied to every plane."""
+    def _preprocessed(self, batch: FrameRange) -> Iterator[Chunk]:
+        """Chunks of a batch, the raw frames after `preproc_funct`, which need not be threadsafe."""
         function = self.options.preproc_funct
-        if function is None:
-            return raw
+        for start, raw, smooth in self._preprocess.chunks(batch):
+            yield start, raw if function is None else self._by_user(function, raw), smooth
+
+    @staticmethod
+    def _by_user(function: Callable[..., Any], raw: NDArray[Any]) -> NDArray[Any]:
+        """Raw frames after a function applied to every plane."""
         planes = [[np.asarray(function(plane)) for plane in np.moveaxis(f, -1, 0)] for f in raw]
         for plane in (plane for frame in planes for plane in frame):
             if plane.shape != raw.shape[1:3] or plane.dtype.kind not in "fiub":
@@ -288,8 +304,7 @@ class RecordingCorrection:
         return np.moveaxis(np.asarray(planes), 1, -1)
 
     def _corrected(self, start: int, raw: NDArray[Any], w: NDArray[Any]) -> CorrectedChunk:
-        frames = self._preprocessed_by_user(raw)
-        warped = warp_frames(frames, w, self._outside, self.dtype, self._threads)
+        warped = warp_frames(raw, w, self._outside, self.dtype, self._threads)
         return CorrectedChunk(start, warped.frames, w, warped.valid, warped.statistics)
 
 

@@ -253,6 +253,10 @@ def robust_scale(reference: NDArray[Any], joint: bool) -> Scale:
     return Scale(np.asarray(low), np.asarray(high))
 
 
+Chunk = tuple[int, NDArray[Any], NDArray[Any]]
+"""Number of the first frame, raw frames, preprocessed frames."""
+
+
 class Preprocessor:
     """Turns raw frames into what the flow sees.
 
@@ -290,7 +294,7 @@ class Preprocessor:
         self._threads = threads
         self._halo = temporal_radius(sigma)
 
-    def chunks(self, frames: FrameRange) -> Iterator[tuple[int, NDArray[Any], NDArray[Any]]]:
+    def chunks(self, frames: FrameRange) -> Iterator[Chunk]:
         """Iterate over (start, raw frames, preprocessed frames) of one range of frames."""
         if self._fixed is not None:
             yield from self._smoothed(frames, self._fixed)
@@ -306,9 +310,7 @@ class Preprocessor:
         for start, raw_chunk, chunk in self._smoothed(frames, inner):
             yield start, raw_chunk, outer(chunk, self.dtype)
 
-    def _smoothed(
-        self, frames: FrameRange, scale: Scale
-    ) -> Iterator[tuple[int, NDArray[Any], NDArray[Any]]]:
+    def _smoothed(self, frames: FrameRange, scale: Scale) -> Iterator[Chunk]:
         for start, before, chunk in frames.chunks(self.chunk, self._halo):
             stop = before + min(self.chunk, frames.length - start)
             wanted = range(before, stop)

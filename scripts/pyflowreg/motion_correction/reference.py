@@ -17,10 +17,12 @@ from pyflowreg.core.backend_registry import Backend
 from pyflowreg.core.frame_warp import warp_frames
 from pyflowreg.core.numerics import LARGEST, Numerics
 from pyflowreg.core.parameters import FlowParameters
+from pyflowreg.core.threads import overlapped
 from pyflowreg.errors import ConfigError
 from pyflowreg.motion_correction.centring import centred_reference
 from pyflowreg.motion_correction.frames import BinnedFrames, FrameRange
 from pyflowreg.motion_correction.preprocessing import (
+    Chunk,
     Preprocessor,
     RangeFinder,
     Scale,
@@ -174,10 +176,15 @@ def register_reference_frames(
     plan = backend.prepare(scale(smooth_mean.mean(), np.float64), parameters)
     outside = raw_mean.mean()
     registered = RunningMean()
-    for start, raw, smooth in smoother.chunks(frames):
+
+    def corrected(chunk: Chunk) -> NDArray[np.float64]:
+        start, raw, smooth = chunk
         fields = plan.displacements(scale(smooth, parameters.dtype), threads=threads)
         frames.checked_fields(start, fields)
-        registered.add_all(warp_frames(raw, fields, outside, np.float64, threads).frames)
+        return warp_frames(raw, fields, outside, np.float64, threads).frames
+
+    for warped in overlapped(corrected, smoother.chunks(frames), threads):
+        registered.add_all(warped)
     return registered.mean()
 
 
