@@ -130,7 +130,7 @@ def table(result: dict[str, Any]) -> str:
         text
         + markdown(header, rows)
         + f"\n`compensate_recording`, file to file, {result['side']} x {result['side']} pixels. "
-        f"The last column is the median over the rounds of the speed against one thread on {FRAMES} "
-        "frames. Two processes that know nothing of each other show what the machine gives two "
-        "threads at most.\n"
+        "The last column is the median over the rounds of the speed against one thread on "
+        f"{FRAMES} frames. Two processes that know nothing of each other show what "
+        "the machine gives two threads at most.\n"
     )
