@@ -160,13 +160,9 @@ class Kernel:
         return Vector(self.builder, ir.Constant(self.type, [value] * self.lanes))
 
     def load(self, pointer: Any) -> Vector:
-        """Read a vector; numbers of the other precision are converted."""
-        stored = ir.VectorType(pointer.type.pointee, self.lanes)
-        value = self.builder.load(self.builder.bitcast(pointer, stored.as_pointer()))
-        value.align = 4 if stored.element == ir.FloatType() else 8
-        if stored != self.type:
-            convert = self.builder.fptrunc if value.align == 8 else self.builder.fpext
-            value = convert(value, self.type)
+        """Read a vector."""
+        value = self.builder.load(self.builder.bitcast(pointer, self.type.as_pointer()))
+        value.align = self._alignment
         return Vector(self.builder, value)
 
     def store(self, vector: Vector, pointer: Any) -> None:
