@@ -41,9 +41,31 @@ def check_headers():
     from pyflowreg.session.preflight import preflight
 
     try:
-        preflight(PLAN.config)
+        return preflight(PLAN.config).infos
     except PyflowregError as error:
         stop(error)
+
+
+# The process that submits jobs to a cluster has jobs (-j), but no cores.
+asked = workflow.resource_settings
+HEAD = (
+    workflow.is_main_process
+    and asked.cores is None
+    and asked.nodes is not None
+    and not workflow.output_settings.dryrun
+)
+ON_CLUSTER = HEAD or workflow.remote_exec
+CORES = None if ON_CLUSTER else asked.cores
+
+if HEAD:
+    from pyflowreg.cluster.head import Head
+
+    head = Head(PLAN, Path(workflow.basedir))
+    remark = head.prepare()
+    if remark:
+        logger.info(remark)
+    # All at once, before Snakemake looks for them: a job for each would take a second per recording.
+    head.write_headers(check_headers())
 
 
 def field_of(wildcards):
@@ -59,9 +81,16 @@ def field_of(wildcards):
     return ancient(str(paths.w_to_reference))
 
 
+def job_mb(memory, attempt):
+    """Add the Snakemake that runs inside a job on a cluster."""
+    return memory + (resources.SNAKEMAKE_MB * attempt if ON_CLUSTER else 0)
+
+
 def stage1_mem_mb(wildcards, input, threads, attempt):
     header = resources.read_header(input.header)
-    return resources.stage1_mem_mb(header, threads, attempt, PLAN.config.precision)
+    precision = PLAN.config.precision
+    memory = resources.stage1_mem_mb(header, threads, attempt, precision)
+    return job_mb(memory, attempt)
 
 
 def stage1_runtime(wildcards, input, threads, attempt):
@@ -80,7 +109,7 @@ def session_job(input, threads, attempt):
 
 
 def session_mem_mb(wildcards, input, threads, attempt):
-    return session_job(input, threads, attempt).mem_mb
+    return job_mb(session_job(input, threads, attempt).mem_mb, attempt)
 
 
 def session_runtime(wildcards, input, threads, attempt):
@@ -88,8 +117,9 @@ def session_runtime(wildcards, input, threads, attempt):
 
 
 def align_mem_mb(wildcards, input, attempt):
-    chunk = PLAN.config.align_chunk_size
-    return resources.align_mem_mb(resources.read_header(input.header), chunk, attempt)
+    header = resources.read_header(input.header)
+    memory = resources.align_mem_mb(header, PLAN.config.align_chunk_size, attempt)
+    return job_mb(memory, attempt)
 
 
 def align_runtime(wildcards, input, attempt):

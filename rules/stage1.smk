@@ -43,8 +43,9 @@ rule stage1_compensate:
         "<logs>/stage1_compensate/{recording}.log",
     conda:
         "../envs/cpu.yaml"
-    threads: PLAN.threads(workflow.resource_settings.cores)
+    threads: PLAN.threads(CORES)
     resources:
+        gpu=PLAN.gpus,
         mem_mb=stage1_mem_mb,
         runtime=stage1_runtime,
         disk_mb=stage1_disk_mb,

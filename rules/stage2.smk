@@ -13,8 +13,9 @@ rule stage2_between_avgs:
         "<logs>/stage2_between_avgs.log",
     conda:
         "../envs/cpu.yaml"
-    threads: PLAN.threads(workflow.resource_settings.cores)
+    threads: PLAN.threads(CORES)
     resources:
+        gpu=PLAN.gpus,
         mem_mb=session_mem_mb,
         runtime=session_runtime,
     script:

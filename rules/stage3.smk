@@ -44,7 +44,7 @@ rule stage3_align:
         "<logs>/stage3_align/{recording}.log",
     conda:
         "../envs/cpu.yaml"
-    threads: PLAN.threads(workflow.resource_settings.cores)
+    threads: PLAN.threads(CORES)
     resources:
         mem_mb=align_mem_mb,
         runtime=align_runtime,

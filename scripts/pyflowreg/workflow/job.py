@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import pyflowreg
+from pyflowreg.cluster.jobbook import FOLDER_VARIABLE, INPUT_ERROR, JobBook, slot_of
 from pyflowreg.core.compilation.log import compile_log
 from pyflowreg.errors import PyflowregError
 from pyflowreg.workflow.guard import check_import_origin
@@ -103,6 +104,7 @@ def job_context(snakemake: Any) -> Iterator[Job]:
         yield Job(snakemake)
     except PyflowregError as error:
         logger.error("%s", error)
+        _note_failure(snakemake, str(error))
         os.write(terminal, f"\n{name}: {error}\n".encode())
         raise SystemExit(USER_ERROR) from None
     except Exception as error:
@@ -112,6 +114,13 @@ def job_context(snakemake: Any) -> Iterator[Job]:
     finally:
         _log_end(time.monotonic() - started, snakemake)
     logger.info("Done.")
+
+
+def _note_failure(snakemake: Any, message: str) -> None:
+    """Tell the process that submitted this job, if one did, that another try cannot help."""
+    if os.environ.get(FOLDER_VARIABLE):
+        slot = slot_of(snakemake.rule, snakemake.wildcards)
+        JobBook.of_environment().note_failure(slot, INPUT_ERROR, message)
 
 
 def _redirect(log: Any) -> int:

@@ -20,6 +20,7 @@ from pyflowreg.session.outputs import RecordingPaths, SessionPaths, session_path
 from pyflowreg.workflow import braces
 
 DEFAULT_CLUSTER_THREADS = 8
+GPU_BACKENDS = ("flowreg_cuda", "flowreg_torch")
 WILDCARD = "{recording}"
 
 
@@ -270,6 +271,12 @@ class Plan:
         sources = (files.compensated, files.temporal_average, center.temporal_average)
         record = files.folder / Path(self.video_record).name
         return record.is_file() and records.is_younger(files.aligned, sources)
+
+    @property
+    def gpus(self) -> int:
+        """GPUs of a job that computes the optical flow: 1 for a backend that uses one."""
+        device = str(self.config.used_backend_params.get("device", ""))
+        return int(self.config.flow_backend in GPU_BACKENDS and device != "cpu")
 
     def threads(self, cores: int | None) -> int:
         """Return the threads of one recording's motion correction.

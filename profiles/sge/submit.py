@@ -1,0 +1,11 @@
+#!/usr/bin/env python3
+"""Submit the job of a script that Snakemake wrote to Grid Engine; print its identifier."""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "scripts"))
+
+from pyflowreg.cluster.generic import submit
+
+sys.exit(submit("sge", Path(sys.argv[-1])))

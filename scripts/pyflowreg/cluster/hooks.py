@@ -1,0 +1,279 @@
+"""What Snakemake's executors for clusters do in addition, while this project's workflow runs.
+
+They tell the user how a job ended and why; they do not try again what cannot succeed; they find
+the jobs of an earlier run that still wait or run. Each is a method of the executor that calls the
+one it replaces. If a later version of an executor lacks one of them, the run goes on without that
+service.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+import re
+import sys
+import time
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from pyflowreg.cluster import slurm
+from pyflowreg.cluster.jobbook import INPUT_ERROR, JobBook, JobRecord, digest_of, slot_of
+from pyflowreg.cluster.reports import failure_report
+
+logger = logging.getLogger(__name__)
+
+GENERIC = "snakemake_executor_plugin_cluster_generic"
+SLURM = "snakemake_executor_plugin_slurm"
+_STATE = re.compile(r"status is: '([A-Z_]+)")
+
+
+class Hooks:
+    """Services for the executors of one run.
+
+    Parameters
+    ----------
+    book : JobBook
+        Of the session.
+    run : str
+        Name of this run.
+    name : str
+        Name of the session's jobs in SLURM.
+    resolve : callable
+        Makes the path of a command absolute.
+    """
+
+    def __init__(
+        self, book: JobBook, run: str, name: str, resolve: Callable[[str | None], str | None]
+    ) -> None:
+        self.book = book
+        self.run = run
+        self.name = name
+        self.resolve = resolve
+        self.unfinished: dict[str, str] = {}
+
+    def install(self) -> None:
+        """Add the services to the executors that are there."""
+        for module in (GENERIC, SLURM):
+            executor = getattr(sys.modules.get(module), "Executor", None)
+            if executor is None:
+                continue
+            self._wrap(executor, "report_job_submission", self._submitted)
+            self._wrap(executor, "report_job_success", self._succeeded)
+            self._wrap(executor, "report_job_error", self._failed)
+            if module == GENERIC:
+                self._wrap(executor, "__post_init__", self._started_generic)
+            else:
+                self._wrap(executor, "__post_init__", self._started_slurm)
+                self._wrap(executor, "run_jobs", self._run_slurm)
+
+    @staticmethod
+    def _wrap(executor: type, name: str, service: Callable[..., None]) -> None:
+        """Let a method of the executor be called by `service`, as its first argument."""
+        original = getattr(executor, name, None)
+        if original is None:
+            logger.debug("%s has no method %s", executor, name)
+            return
+
+        @functools.wraps(original)
+        def method(self: Any, *args: Any, **kwargs: Any) -> None:
+            service(functools.partial(original, self), self, *args, **kwargs)
+
+        setattr(executor, name, method)
+
+    def _started_generic(self, original: Callable[..., None], executor: Any) -> None:
+        settings = executor.workflow.executor_settings
+        for key in ("submit_cmd", "status_cmd", "cancel_cmd"):
+            setattr(settings, key, self.resolve(getattr(settings, key, None)))
+        original()
+
+    def _started_slurm(self, original: Callable[..., None], executor: Any) -> None:
+        original()
+        # A name that all runs of the session share: jobs of an earlier one are found by it.
+        executor.run_uuid = self.name
+        executor.logger.info(f"SLURM knows the jobs of this session by the name {self.name}")
+
+    def _submitted(
+        self, original: Callable[..., None], executor: Any, job_info: Any, **kwargs: Any
+    ) -> None:
+        identifier = job_info.external_jobid
+        if identifier is not None:
+            self.unfinished[str(identifier)] = type(executor).__module__
+            if type(executor).__module__ == SLURM:
+                self._enter_slurm(job_info, job_slot(job_info.job))
+        original(job_info, **kwargs)
+
+    def _enter_slurm(self, job_info: Any, slot: str) -> None:
+        job = job_info.job
+        self.book.forget_failure(slot)
+        self.book.write(
+            JobRecord(
+                slot=slot,
+                job_id=str(job_info.external_jobid),
+                outputs=digest_of(job.output),
+                run=self.run,
+                attempt=job.attempt,
+                log=[str(path) for path in job.log or []],
+                scheduler_log=str((job_info.aux or {}).get("slurm_logfile") or ""),
+                requested=requested(job),
+                submitted=time.time(),
+            )
+        )
+
+    def _succeeded(self, original: Callable[..., None], executor: Any, job_info: Any) -> None:
+        self.unfinished.pop(str(job_info.external_jobid), None)
+        record = self.book.by_id(str(job_info.external_jobid))
+        if record is not None:
+            self.book.forget(record)
+        original(job_info)
+
+    def _failed(
+        self,
+        original: Callable[..., None],
+        executor: Any,
+        job_info: Any,
+        msg: str | None = None,
+        **kwargs: Any,
+    ) -> None:
+        self.unfinished.pop(str(job_info.external_jobid), None)
+        record = self.book.by_id(str(job_info.external_jobid))
+        if record is not None:
+            # The wrong folder for members of arrays.
+            record.scheduler_log = str(_existing(Path(record.scheduler_log)))
+            msg = self._report(job_info.job, record, msg or "") + "\n"
+        original(job_info, msg, **kwargs)
+
+    def _report(self, job: Any, record: JobRecord, said: str) -> str:
+        failure = self.book.failure(record.slot)
+        if failure.get("kind") == INPUT_ERROR:
+            # Counts as the last attempt: the next would end with the same message.
+            job.attempt = job.restart_times + 1
+            return (
+                f"{record.slot} (job {record.job_id}): {failure['message']}\n"
+                "It is not tried again before something is changed."
+            )
+        state = _STATE.search(said)
+        verdict = record.verdict
+        if state:
+            verdict = slurm.meaning(state[1], record.requested) or record.verdict
+            if state[1] not in ("FAILED", "ERROR"):
+                verdict = f"{verdict or 'failed'} ({state[1]})"
+        return failure_report(record, verdict, job.restart_times)
+
+    def _run_slurm(self, original: Callable[..., None], executor: Any, jobs: Sequence[Any]) -> None:
+        left = [job for job in jobs if not self._adopted(executor, job)]
+        arrays: set[str] = getattr(executor, "array_jobs", set())
+        together, alone = _by_rule(left, arrays)
+        # The executor takes the resources of the first for a whole array, and loses jobs where
+        # --jobs lets only a part of a rule's jobs start; so arrays are put together here.
+        submit_array = getattr(executor, "_submit_array_jobs", None)
+        if submit_array is None or not hasattr(executor, "_submit_job"):
+            alone, together = [*alone, *(job for group in together for job in group)], []
+        for group in together:
+            group.sort(key=_size, reverse=True)
+            if submit_array is not None:
+                submit_array(group)
+        single = getattr(executor, "_submit_job", None)
+        if single is None:
+            original(alone)
+            return
+        for job in alone:
+            single(job)
+
+    def _adopted(self, executor: Any, job: Any) -> bool:
+        """Follow the job of an earlier run that makes the same files, if it still waits or runs."""
+        slot = job_slot(job)
+        record = self.book.read(slot)
+        if record is None or record.run == self.run:
+            return False
+        queue = self._slurm_queue()
+        if queue is not None and record.job_id not in queue:
+            return False
+        if record.outputs != digest_of(job.output):
+            slurm.cancel([record.job_id])
+            return False
+        from snakemake_interface_executor_plugins.executors.base import SubmittedJobInfo
+
+        executor.logger.info(f"{slot}: job {record.job_id} of an earlier run goes on.")
+        executor.run_job_pre(job)
+        executor.report_job_submission(
+            SubmittedJobInfo(
+                job,
+                external_jobid=record.job_id,
+                aux={"slurm_logfile": Path(record.scheduler_log)},
+            )
+        )
+        return True
+
+    @functools.cached_property
+    def _asked(self) -> dict[str, Any]:
+        return {"time": 0.0, "queue": None}
+
+    def _slurm_queue(self) -> dict[str, str] | None:
+        if time.time() - self._asked["time"] > 10:
+            self._asked.update(time=time.time(), queue=slurm.active(self.name))
+        queue: dict[str, str] | None = self._asked["queue"]
+        return queue
+
+
+def job_slot(job: Any) -> str:
+    """Return the slot of a job of Snakemake.
+
+    Parameters
+    ----------
+    job : snakemake.jobs.AbstractJob
+        A job, or a group of jobs.
+
+    Returns
+    -------
+    str
+        See `slot_of`.
+    """
+    if job.is_group():
+        return slot_of(str(job.groupid), ())
+    return slot_of(job.rule.name, job.wildcards_dict)
+
+
+def requested(job: Any) -> dict[str, int]:
+    """Return the resources of a job that matter for its end.
+
+    Parameters
+    ----------
+    job : snakemake.jobs.AbstractJob
+        A job, or a group of jobs.
+
+    Returns
+    -------
+    dict
+        mem_mb, runtime, gpu, threads; whole numbers.
+    """
+    found = {"threads": int(job.threads)}
+    for key in ("mem_mb", "runtime", "gpu"):
+        value = job.resources.get(key)
+        found[key] = int(value) if isinstance(value, int | float) else 0
+    return found
+
+
+def _size(job: Any) -> tuple[int, int]:
+    found = requested(job)
+    return found["runtime"], found["mem_mb"]
+
+
+def _by_rule(jobs: Iterable[Any], arrays: set[str]) -> tuple[list[list[Any]], list[Any]]:
+    """Return the jobs that form arrays, and the others."""
+    groups: dict[tuple[str, int], list[Any]] = {}
+    alone = []
+    for job in jobs:
+        if not job.is_group() and ("all" in arrays or job.rule.name in arrays):
+            groups.setdefault((job.rule.name, job.attempt), []).append(job)
+        else:
+            alone.append(job)
+    together = [group for group in groups.values() if len(group) > 1]
+    alone += [group[0] for group in groups.values() if len(group) == 1]
+    return together, alone
+
+
+def _existing(path: Path) -> Path:
+    """Return the path of a log, or the place where members of arrays have it."""
+    above = path.parent.parent / path.name
+    return above if not path.exists() and above.exists() else path
