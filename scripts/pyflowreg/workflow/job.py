@@ -36,6 +36,8 @@ THREAD_VARIABLES = (
     "VECLIB_MAXIMUM_THREADS",
     "NUMEXPR_NUM_THREADS",
 )
+# JOB_ID is a name that others use as well.
+SCHEDULER_JOBS = {"SLURM": "SLURM_JOB_ID", "PBS": "PBS_JOBID", "Grid Engine": "JOB_ID"}
 USER_ERROR = 2
 TERMINATED = 128 + signal.SIGTERM
 
@@ -158,14 +160,24 @@ def _terminate(signum: int, frame: Any) -> NoReturn:
 
 def _log_start(name: str, snakemake: Any) -> None:
     logger.info(
-        "%s: pyflowreg %s (numerics revision %d), Python %s, %s, %d threads",
+        "%s: pyflowreg %s (numerics revision %d), Python %s, %s, %d threads%s",
         name,
         pyflowreg.__version__,
         pyflowreg.NUMERICS_REVISION,
         platform.python_version(),
         platform.node(),
         snakemake.threads,
+        _scheduler_job(),
     )
+
+
+def _scheduler_job() -> str:
+    """Return the scheduler's name of this job, nothing outside of one."""
+    for name, variable in SCHEDULER_JOBS.items():
+        number = os.environ.get(variable, "")
+        if number and (name != "Grid Engine" or "SGE_ROOT" in os.environ):
+            return f", job {number} of {name}"
+    return ""
 
 
 def _log_end(seconds: float, snakemake: Any) -> None:

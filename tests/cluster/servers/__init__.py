@@ -1,0 +1,1 @@
+"""Schedulers of one machine, for the time of a test run."""
