@@ -17,6 +17,7 @@ DIRECTIVE = "#PBS"
 TASK = "PBS_ARRAY_INDEX"
 FOLDER = "PBS_O_WORKDIR"
 ARRAY_LOG = "^array_index^"
+SITE_KEYS = ("queue", "account", "project", "chunk", "gpu", "umask", "extra")
 LONGEST_NAME = 15  # of older versions
 # Jobs start with umask 077 otherwise, and the group could not read the results.
 UMASK = "022"
@@ -37,8 +38,7 @@ def options(request: Request) -> list[list[str]]:
     """
     name = plain_name(request.name, LONGEST_NAME)
     result = [["-N", name], ["-j", "oe"], ["-o", str(request.log)], ["-r", "n"], ["-V"]]
-    after = f",depend=afterok:{request.after}" if request.after else ""
-    result.append(["-W", f"umask={request.option('umask', UMASK)}{after}"])
+    result.append(["-W", f"umask={request.option('umask', UMASK)}"])
     # One -l only: some wrappers of other schedulers take just the last.
     limits = [_chunk(request)]
     if request.minutes:
@@ -51,6 +51,24 @@ def options(request: Request) -> list[list[str]]:
         limit = f"%{request.at_once}" if request.at_once else ""
         result.append(["-J", f"1-{request.array}{limit}"])
     return result + ([request.extra] if request.extra else [])
+
+
+def dependency(request: Request, identifier: str) -> list[str]:
+    """Return the options that let a job wait until another has succeeded.
+
+    Parameters
+    ----------
+    request : Request
+        The job that waits.
+    identifier : str
+        The job it waits for.
+
+    Returns
+    -------
+    list of str
+        For the command line, with what else stands in that option.
+    """
+    return ["-W", f"umask={request.option('umask', UMASK)},depend=afterok:{identifier}"]
 
 
 def _chunk(request: Request) -> str:

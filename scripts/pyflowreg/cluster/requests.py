@@ -36,8 +36,6 @@ class Request:
         Number of jobs, numbered from 1; 0: no array.
     at_once : int
         Jobs of an array that may run at a time; 0: all.
-    after : str
-        Identifier of the job that has to succeed first.
     """
 
     name: str
@@ -49,7 +47,6 @@ class Request:
     site: Mapping[str, str] = field(default_factory=dict)
     array: int = 0
     at_once: int = 0
-    after: str = ""
 
     def option(self, key: str, default: str = "") -> str:
         """Return an entry of `site`, without quotation marks that were meant for a parser.

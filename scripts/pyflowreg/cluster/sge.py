@@ -15,7 +15,8 @@ SUBMIT = "qsub"
 DIRECTIVE = "#$"
 TASK = "SGE_TASK_ID"
 FOLDER = "SGE_O_WORKDIR"
-ARRAY_LOG = "$JOB_ID_$TASK_ID"
+ARRAY_LOG = "$JOB_ID.$TASK_ID"
+SITE_KEYS = ("queue", "project", "account", "pe", "memory", "time", "gpu", "extra")
 ACCOUNTING_SECONDS = 10.0
 # "failed" of the accounting record: the job was killed at one of its limits.
 _AT_LIMIT = 37
@@ -51,9 +52,25 @@ def options(request: Request) -> list[list[str]]:
         result.append(["-t", f"1-{request.array}"])
         if request.at_once:
             result.append(["-tc", str(request.at_once)])
-    if request.after:
-        result.append(["-hold_jid", request.after])
     return result + ([request.extra] if request.extra else [])
+
+
+def dependency(request: Request, identifier: str) -> list[str]:
+    """Return the options that let a job wait for the end of another, whether it succeeded or not.
+
+    Parameters
+    ----------
+    request : Request
+        The job that waits.
+    identifier : str
+        The job it waits for.
+
+    Returns
+    -------
+    list of str
+        For the command line.
+    """
+    return ["-hold_jid", identifier]
 
 
 def _limits(request: Request) -> list[str]:

@@ -14,6 +14,7 @@ DIRECTIVE = "#SBATCH"
 TASK = "SLURM_ARRAY_TASK_ID"
 FOLDER = "SLURM_SUBMIT_DIR"
 ARRAY_LOG = "%A_%a"
+SITE_KEYS = ("partition", "account", "qos", "constraint", "gpu_request", "gpu_type", "extra")
 
 # What the states of a job mean, for the user.
 _MEANINGS = {
@@ -60,9 +61,25 @@ def options(request: Request) -> list[list[str]]:
     if request.array:
         limit = f"%{request.at_once}" if request.at_once else ""
         result.append([f"--array=1-{request.array}{limit}"])
-    if request.after:
-        result += [[f"--dependency=afterok:{request.after}"], ["--kill-on-invalid-dep=yes"]]
     return result + [[word] for word in request.extra]
+
+
+def dependency(request: Request, identifier: str) -> list[str]:
+    """Return the options that let a job wait until another has succeeded.
+
+    Parameters
+    ----------
+    request : Request
+        The job that waits.
+    identifier : str
+        The job it waits for.
+
+    Returns
+    -------
+    list of str
+        For the command line.
+    """
+    return [f"--dependency=afterok:{identifier}", "--kill-on-invalid-dep=yes"]
 
 
 def _gpus(request: Request) -> str:

@@ -6,6 +6,7 @@ import contextlib
 import errno
 import json
 import os
+import shutil
 import uuid
 import zipfile
 from collections.abc import Iterator, Sequence
@@ -15,11 +16,41 @@ from typing import IO
 import numpy as np
 from numpy.typing import ArrayLike
 
+from pyflowreg.errors import OutputError
 from pyflowreg.io.failures import make_folder, writing, writing_among_others
 from pyflowreg.io.stack import Stack
 
 # File systems (some network and FUSE mounts) that cannot flush a folder say so with these.
 _NO_FOLDER_SYNC = frozenset({errno.EINVAL, errno.ENOTSUP, errno.EACCES, errno.EBADF})
+
+
+SCRATCH_VARIABLE = "PYFLOWREG_SCRATCH"
+"""Environment variable: a folder on a disk of this machine for files that are being written."""
+
+
+def scratch_folder() -> Path | None:
+    """Return where files are written before they are copied to their place.
+
+    Returns
+    -------
+    Path or None
+        What the environment variable says, with variables such as ``$TMPDIR`` filled in; None if it
+        is not set, or names a variable that is set in jobs only.
+
+    Raises
+    ------
+    OutputError
+        If it is no folder.
+    """
+    text = os.path.expandvars(os.environ.get(SCRATCH_VARIABLE, ""))
+    if not text or "$" in text:
+        return None
+    if not os.path.isdir(text):  # noqa: PTH112 - False also for names that are too long
+        raise OutputError(
+            f"{SCRATCH_VARIABLE}: {text} is not a folder of this machine. Name one that exists on "
+            "every node, for example '$TMPDIR', or unset it."
+        )
+    return Path(text)
 
 
 def temporary_sibling(path: Path) -> Path:
@@ -64,7 +95,8 @@ def atomic_paths(paths: Sequence[str | os.PathLike[str]]) -> Iterator[list[Path]
     Yields
     ------
     list of Path
-        Temporary files to write instead, in the same folders and with the same suffixes.
+        Temporary files to write instead, in the same folders, or in that of
+        `scratch_folder`, and with the same suffixes.
 
     Raises
     ------
@@ -74,10 +106,16 @@ def atomic_paths(paths: Sequence[str | os.PathLike[str]]) -> Iterator[list[Path]
     targets = [Path(path) for path in paths]
     for target in targets:
         make_folder(target.parent)
+    scratch = scratch_folder()
     temporary = [temporary_sibling(target) for target in targets]
+    elsewhere = [scratch / file.name for file in temporary] if scratch else []
     try:
+        with writing_among_others(dict(zip(elsewhere or temporary, targets, strict=True))):
+            yield elsewhere or temporary
         with writing_among_others(dict(zip(temporary, targets, strict=True))):
-            yield temporary
+            for local, file in zip(elsewhere, temporary, strict=False):
+                shutil.copyfile(local, file)
+                local.unlink()
             for file in temporary:
                 _sync_file(file)
         for file, target in zip(temporary, targets, strict=True):
@@ -86,7 +124,7 @@ def atomic_paths(paths: Sequence[str | os.PathLike[str]]) -> Iterator[list[Path]
     finally:
         # After success nothing is left under the temporary names. On a read-only disk even
         # removing a file that does not exist fails, which would hide the first error.
-        for file in temporary:
+        for file in (*elsewhere, *temporary):
             if os.path.lexists(file):
                 file.unlink(missing_ok=True)
     for folder in {target.parent for target in targets}:

@@ -12,6 +12,8 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from pyflowreg import __version__
+from pyflowreg.cluster.arrays import add_parser as add_submit_parser
+from pyflowreg.cluster.arrays import submit
 from pyflowreg.core.compilation.log import compile_log
 from pyflowreg.errors import ConfigError, PyflowregError
 from pyflowreg.workflow.guard import check_own_package
@@ -40,7 +42,8 @@ settings
 array jobs
   With --stage 1 --array a job does one recording: the one whose place in the natural order of the
   names, counted from 1, is in SLURM_ARRAY_TASK_ID, SGE_TASK_ID, PBS_ARRAY_INDEX or PBS_ARRAYID.
-  Stages 2 and 3 follow, each as one job, when all of them have finished.
+  Stages 2 and 3 follow, each as one job, when all of them have finished. `submit` writes such
+  jobs for SLURM, Grid Engine and PBS, and submits them.
 
 exit status
   0 done, 1 an unexpected error (with traceback), 2 settings or input that cannot be used,
@@ -54,7 +57,7 @@ def build_parser() -> argparse.ArgumentParser:
     Returns
     -------
     argparse.ArgumentParser
-        With the commands `run` and `compile`.
+        With the commands `run`, `submit` and `compile`.
     """
     parser = argparse.ArgumentParser(
         prog="pyflowreg-session",
@@ -74,21 +77,13 @@ def build_parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    run.add_argument(
-        "--config", required=True, type=Path, metavar="FILE", help="settings (.toml, .yml, .yaml)"
-    )
     run.add_argument("--stage", type=int, choices=(1, 2, 3), help="only this stage (default: all)")
     run.add_argument(
         "--array", action="store_true", help="stage 1 of one recording, chosen by the array job"
     )
-    run.add_argument(
-        "--of-params",
-        nargs="+",
-        action="extend",
-        default=[],
-        metavar="KEY=VALUE",
-        help="change flow_options, for example quality_setting=fast sigma=[1,1,0.1]",
-    )
+    submit_command = add_submit_parser(commands)
+    for command in (run, submit_command):
+        _add_settings(command)
     compile_ahead = commands.add_parser(
         "compile",
         help="compile for this machine now, instead of in the first run",
@@ -97,9 +92,23 @@ def build_parser() -> argparse.ArgumentParser:
         "on a machine with the same kind of processor.",
         allow_abbrev=False,
     )
-    for command in (run, compile_ahead):
+    for command in (run, submit_command, compile_ahead):
         command.add_argument("-v", "--verbose", action="store_true", help="log details, with times")
     return parser
+
+
+def _add_settings(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--config", required=True, type=Path, metavar="FILE", help="settings (.toml, .yml, .yaml)"
+    )
+    command.add_argument(
+        "--of-params",
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="KEY=VALUE",
+        help="change flow_options, for example quality_setting=fast sigma=[1,1,0.1]",
+    )
 
 
 def parse_of_params(entries: Sequence[str]) -> dict[str, Any]:
@@ -304,6 +313,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         check_own_package()
         if arguments.command == "compile":
             compile_kernels()
+        elif arguments.command == "submit":
+            for line in submit(load_config(arguments.config, arguments.of_params), arguments):
+                _say(line)
         else:
             run(arguments)
     except PyflowregError as error:

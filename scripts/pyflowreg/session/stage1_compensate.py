@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from pyflowreg.cluster.allocation import allocated_cores
 from pyflowreg.errors import InputError
 from pyflowreg.io import open_reader
 from pyflowreg.io.atomic import atomic_save_npy, atomic_save_npz, atomic_write_json
@@ -49,9 +50,12 @@ def threads_of(config: SessionConfig) -> int:
     Returns
     -------
     int
-        At least 1; for ``n_workers: -1`` all that the process may use.
+        At least 1; for ``n_workers: -1`` all that the process may use, in a job of a scheduler
+        the cores it was given.
     """
-    return config.n_workers if config.n_workers > 0 else available_threads()
+    if config.n_workers > 0:
+        return config.n_workers
+    return min(available_threads(), allocated_cores() or available_threads())
 
 
 def _fingerprint(config: SessionConfig, recording: Recording) -> str:

@@ -24,6 +24,23 @@ GPU_BACKENDS = ("flowreg_cuda", "flowreg_torch")
 WILDCARD = "{recording}"
 
 
+def gpus_of(config: SessionConfig) -> int:
+    """Return the GPUs of a job that computes the optical flow.
+
+    Parameters
+    ----------
+    config : SessionConfig
+        The session.
+
+    Returns
+    -------
+    int
+        1 for a backend that uses one, unless `backend_params.device` is cpu.
+    """
+    device = str(config.used_backend_params.get("device", ""))
+    return int(config.flow_backend in GPU_BACKENDS and device != "cpu")
+
+
 def _beside(name: str, files: RecordingPaths) -> Path:
     return files.folder / name
 
@@ -275,8 +292,7 @@ class Plan:
     @property
     def gpus(self) -> int:
         """GPUs of a job that computes the optical flow: 1 for a backend that uses one."""
-        device = str(self.config.used_backend_params.get("device", ""))
-        return int(self.config.flow_backend in GPU_BACKENDS and device != "cpu")
+        return gpus_of(self.config)
 
     def threads(self, cores: int | None) -> int:
         """Return the threads of one recording's motion correction.
