@@ -18,7 +18,7 @@ PYTHON ?= $(shell for p in $(CANDIDATES); do \
 	if $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1; \
 	then command -v $$p; break; fi; done)
 
-.PHONY: help install demo demo-2channel test test-all benchmark lint format clean clean-all
+.PHONY: help install install-cluster test-cluster demo demo-2channel test test-all benchmark lint format clean clean-all
 
 help: ## this list
 	@sed -n 's/^\([a-z0-9-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 24
@@ -33,6 +33,12 @@ $(INSTALLED): pyproject.toml envs/bootstrap_venv.py
 	@echo "Installing into .venv with $(PYTHON): a few minutes, only on the first call."
 	@$(PYTHON) envs/bootstrap_venv.py .venv
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[dev]"
+	@touch $@
+
+install-cluster: .venv/.installed-cluster ## the same, with Snakemake's plugins for clusters (profiles/README.md)
+
+.venv/.installed-cluster: $(INSTALLED)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[dev,cluster]"
 	@touch $@
 
 demo: $(INSTALLED) ## simulate a session, align it, print how well it went (results in demo/session)
@@ -55,6 +61,11 @@ test: $(INSTALLED) ## the test suite
 
 test-all: $(INSTALLED) ## the test suite without workers, slowest tests listed
 	@$(BIN)/python -m pytest --durations 20 tests
+
+# The schedulers' tests mostly wait: one process for each of the three.
+test-cluster: .venv/.installed-cluster ## sessions through real schedulers (tests/cluster/install.sh installs them; REQUIRE=all: none may be skipped)
+	@PYFLOWREG_CLUSTER_TESTS=$(or $(REQUIRE),some) $(BIN)/python -m pytest -n 3 --dist loadgroup \
+	  --durations 10 tests/cluster
 
 benchmark: $(INSTALLED) ## speed, memory and errors, beside PEER=, PEER_FRESH=, SUITE2P= (interpreters; see tests/performance)
 	@$(BIN)/python tests/performance/benchmark.py $(if $(PEER),--peer $(PEER)) \

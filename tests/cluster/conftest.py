@@ -212,6 +212,7 @@ class Run:
         return ids
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Skip where nobody asked for schedulers; one process for the tests of each scheduler."""
     for item in items:

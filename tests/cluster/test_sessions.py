@@ -67,9 +67,7 @@ def test_results_and_reservations(session: Session, local: Path) -> None:
     for rule, recordings in logs.items():
         for recording in recordings:
             text = session.log(rule, recording)
-            record = session.cluster.record(
-                accounted(session.cluster, job_of(session.cluster, text))
-            )
+            record = session.cluster.record(job_of(text))
             peak, reserved = map(int, MEMORY.search(text).groups())  # type: ignore[union-attr]
             assert record["cores"] == (2 if recording else 1)
             assert reserved <= record["memory"] <= reserved + 3

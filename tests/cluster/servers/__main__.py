@@ -9,4 +9,5 @@ from .slurm import Slurm
 if __name__ == "__main__":
     what, which, folder = sys.argv[1:]
     server = {"slurm": Slurm, "grid_engine": GridEngine}[which](Path(folder))
+    server.started = True
     getattr(server, what)()

@@ -35,6 +35,7 @@ class GridEngine:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.host = socket.gethostname().split(".")[0]
+        self.started = False
 
     def check(self) -> None:
         """Raise `CannotStartError` where packages are missing or a real one is configured."""
@@ -64,6 +65,7 @@ class GridEngine:
 
     def start(self) -> None:
         self.check()
+        self.started = True
         self.folder.mkdir(parents=True, exist_ok=True)
         self.folder.chmod(0o755)
         admin = pwd.getpwnam("sgeadmin")
@@ -208,6 +210,9 @@ class GridEngine:
             self._load("-Mq" if self._has("-sq", queue) else "-Aq", text)
 
     def stop(self) -> None:
+        """Stop the daemons, if they are those of this object."""
+        if not self.started:
+            return
         for left in SPOOL.glob("execd/*/execd.pid"):
             stop(left, "sge_execd")
         stop(self._pid_file("qmaster"), "sge_qmaster")

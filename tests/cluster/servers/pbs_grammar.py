@@ -223,6 +223,8 @@ def parse(words: list[str], script: str, default_name: str) -> Job:
         variables=merged.get("v", []),
         account=last.get("A", ""),
     )
+    _matching(r"[nscuw]|[cw]=[1-9]\d*", last.get("c", "u"), "-c")
+    _matching(r"[+-]?\d+", last.get("p", "0"), "-p")
     _matching(r"y|n", last.get("r", "y"), "-r")
     _matching(r"n|[abej]+", last.get("m", "a"), "-m")
     _matching(r"[^/\[\]\";:|<>+,?*]*", last.get("P", ""), "-P")

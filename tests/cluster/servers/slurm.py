@@ -86,6 +86,7 @@ class Slurm:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.host = socket.gethostname().split(".")[0]
+        self.started = False
 
     @staticmethod
     def check() -> None:
@@ -107,6 +108,7 @@ class Slurm:
 
     def start(self) -> None:
         self.check()
+        self.started = True
         for name in ("state", "spool", "log", "run", "munge"):
             (self.folder / name).mkdir(parents=True, exist_ok=True)
         for folder in (self.folder, *self.folder.iterdir()):
@@ -153,6 +155,8 @@ class Slurm:
 
         With it, every start of Snakemake would wait ten seconds for a slurmctld that is not there.
         """
+        if not self.started:
+            return
         for daemon in DAEMONS:
             stop(self.folder / "run" / f"{daemon}.pid", daemon)
         for name in ("slurm.conf", "cgroup.conf", "gres.conf"):
