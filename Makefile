@@ -62,10 +62,9 @@ test: $(INSTALLED) ## the test suite
 test-all: $(INSTALLED) ## the test suite without workers, slowest tests listed
 	@$(BIN)/python -m pytest --durations 20 tests
 
-# The schedulers' tests mostly wait: one process for each of the three.
-test-cluster: .venv/.installed-cluster ## sessions through real schedulers (tests/cluster/install.sh installs them; REQUIRE=all: none may be skipped)
-	@PYFLOWREG_CLUSTER_TESTS=$(or $(REQUIRE),some) $(BIN)/python -m pytest -n 3 --dist loadgroup \
-	  --durations 10 tests/cluster
+# These tests mostly wait, so the three schedulers are tested at the same time.
+test-cluster: .venv/.installed-cluster ## sessions through real schedulers, if tests/cluster/install.sh installed them (REQUIRE=all: none is skipped)
+	@$(BIN)/python tests/cluster/run_all.py $(REQUIRE)
 
 benchmark: $(INSTALLED) ## speed, memory and errors, beside PEER=, PEER_FRESH=, SUITE2P= (interpreters; see tests/performance)
 	@$(BIN)/python tests/performance/benchmark.py $(if $(PEER),--peer $(PEER)) \

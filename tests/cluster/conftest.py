@@ -212,18 +212,13 @@ class Run:
         return ids
 
 
-@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skip where nobody asked for schedulers; one process for the tests of each scheduler."""
+    """Skip where nobody asked for schedulers."""
+    if os.environ.get(SWITCH):
+        return
     for item in items:
-        if HERE not in Path(str(item.path)).parents:
-            continue
-        if not os.environ.get(SWITCH):
-            reason = "starts schedulers: make test-cluster"
-            item.add_marker(pytest.mark.skip(reason=reason))
-        kind = getattr(item, "callspec", None)
-        name = kind.params.get("cluster", "other") if kind else "other"
-        item.add_marker(pytest.mark.xdist_group(str(name)))
+        if HERE in Path(str(item.path)).parents:
+            item.add_marker(pytest.mark.skip(reason="starts schedulers: make test-cluster"))
 
 
 def cannot(reason: str) -> None:
