@@ -205,10 +205,8 @@ class Run:
         """Return the identifiers of jobs, as Snakemake told them."""
         found = re.findall(r"external jobid '([^']+)'|SLURM jobid (\d+)", self.text)
         ids = [first or second for first, second in found]
-        for array, first, last in re.findall(
-            r"SLURM job ID (\d+)\. The individual task IDs are (\d+)-(\d+)", self.text
-        ):
-            ids += [f"{array}_{task}" for task in range(int(first), int(last) + 1)]
+        for array, last in re.findall(r"as array (\d+): \d+_1 to \d+_(\d+)", self.text):
+            ids += [f"{array}_{task}" for task in range(1, int(last) + 1)]
         return ids
 
 

@@ -20,11 +20,14 @@ from typing import Any
 from pyflowreg.cluster import slurm
 from pyflowreg.cluster.jobbook import INPUT_ERROR, JobBook, JobRecord, digest_of, slot_of
 from pyflowreg.cluster.reports import failure_report
+from pyflowreg.cluster.slurm_arrays import can_submit_arrays, submit_array
 
 logger = logging.getLogger(__name__)
 
 GENERIC = "snakemake_executor_plugin_cluster_generic"
 SLURM = "snakemake_executor_plugin_slurm"
+QUEUE_SECONDS = 10.0
+PATIENCE = 12
 _STATE = re.compile(r"status is: '([A-Z_]+)")
 
 
@@ -51,6 +54,7 @@ class Hooks:
         self.name = name
         self.resolve = resolve
         self.unfinished: dict[str, str] = {}
+        self._known_queue: tuple[float, dict[str, str]] = (0.0, {})
 
     def install(self) -> None:
         """Add the services to the executors that are there."""
@@ -138,8 +142,6 @@ class Hooks:
         self.unfinished.pop(str(job_info.external_jobid), None)
         record = self.book.by_id(str(job_info.external_jobid))
         if record is not None:
-            # The wrong folder for members of arrays.
-            record.scheduler_log = str(_existing(Path(record.scheduler_log)))
             msg = self._report(job_info.job, record, msg or "") + "\n"
         original(job_info, msg, **kwargs)
 
@@ -163,22 +165,16 @@ class Hooks:
     def _run_slurm(self, original: Callable[..., None], executor: Any, jobs: Sequence[Any]) -> None:
         left = [job for job in jobs if not self._adopted(executor, job)]
         arrays: set[str] = getattr(executor, "array_jobs", set())
-        together, alone = _by_rule(left, arrays)
-        # The executor takes the resources of the first for a whole array, and loses jobs where
-        # --jobs lets only a part of a rule's jobs start; so arrays are put together here.
-        submit_array = getattr(executor, "_submit_array_jobs", None)
-        if submit_array is None or not hasattr(executor, "_submit_job"):
-            alone, together = [*alone, *(job for group in together for job in group)], []
+        together, alone = _by_rule(left, arrays) if can_submit_arrays() else ([], left)
+        limit = max(2, int(executor.workflow.executor_settings.array_limit or 2))
         for group in together:
             group.sort(key=_size, reverse=True)
-            if submit_array is not None:
-                submit_array(group)
-        single = getattr(executor, "_submit_job", None)
-        if single is None:
-            original(alone)
-            return
-        for job in alone:
-            single(job)
+            for start in range(0, len(group), limit):
+                submit_array(executor, group[start : start + limit], self.book)
+        # The executor makes no arrays of its own of what is left.
+        executor.array_jobs = set()
+        original(alone)
+        executor.array_jobs = arrays
 
     def _adopted(self, executor: Any, job: Any) -> bool:
         """Follow the job of an earlier run that makes the same files, if it still waits or runs."""
@@ -186,8 +182,7 @@ class Hooks:
         record = self.book.read(slot)
         if record is None or record.run == self.run:
             return False
-        queue = self._slurm_queue()
-        if queue is not None and record.job_id not in queue:
+        if record.job_id not in self._slurm_queue():
             return False
         if record.outputs != digest_of(job.output):
             slurm.cancel([record.job_id])
@@ -205,15 +200,21 @@ class Hooks:
         )
         return True
 
-    @functools.cached_property
-    def _asked(self) -> dict[str, Any]:
-        return {"time": 0.0, "queue": None}
+    def _slurm_queue(self) -> dict[str, str]:
+        """Return the jobs that wait or run, asked for every ten seconds at most.
 
-    def _slurm_queue(self) -> dict[str, str] | None:
-        if time.time() - self._asked["time"] > 10:
-            self._asked.update(time=time.time(), queue=slurm.active(self.name))
-        queue: dict[str, str] | None = self._asked["queue"]
-        return queue
+        A SLURM that does not answer is waited for: jobs would otherwise be submitted twice.
+        """
+        asked, queue = self._known_queue
+        if time.time() - asked < QUEUE_SECONDS:
+            return queue
+        for _ in range(PATIENCE):
+            found = slurm.active(self.name)
+            if found is not None:
+                self._known_queue = (time.time(), found)
+                return found
+            time.sleep(QUEUE_SECONDS)
+        return {}
 
 
 def job_slot(job: Any) -> str:
@@ -271,9 +272,3 @@ def _by_rule(jobs: Iterable[Any], arrays: set[str]) -> tuple[list[list[Any]], li
     together = [group for group in groups.values() if len(group) > 1]
     alone += [group[0] for group in groups.values() if len(group) == 1]
     return together, alone
-
-
-def _existing(path: Path) -> Path:
-    """Return the path of a log, or the place where members of arrays have it."""
-    above = path.parent.parent / path.name
-    return above if not path.exists() and above.exists() else path

@@ -1,0 +1,100 @@
+"""Arrays of SLURM for Snakemake's executor, in which every member runs its own command.
+
+The executor's own arrays (2.8) run the first member's Snakemake around every other one: when one
+fails, the results of the first are removed. They also leave jobs out where --jobs lets only a part
+of a rule's jobs start, and give no member more time than the first has.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from pyflowreg.cluster import slurm
+from pyflowreg.cluster.commands import ask
+from pyflowreg.cluster.jobbook import JobBook
+
+SCRIPT = """\
+#!/bin/bash
+case "$SLURM_ARRAY_TASK_ID" in
+{members}
+esac
+"""
+
+
+def submit_array(executor: Any, jobs: Sequence[Any], book: JobBook) -> None:
+    """Submit jobs of one rule as one array; a refusal is reported for each of them.
+
+    Parameters
+    ----------
+    executor : snakemake_executor_plugin_slurm.Executor
+        The executor.
+    jobs : sequence of snakemake.jobs.Job
+        At least two, the one that reserves most first: all get what it reserves.
+    book : JobBook
+        Of the session; its folder gets the script.
+    """
+    from snakemake_interface_executor_plugins.executors.base import SubmittedJobInfo
+
+    for job in jobs:
+        executor.run_job_pre(job)
+    first = jobs[0]
+    logs = Path(executor.slurm_logdir) / f"rule_{first.rule.name}"
+    logs.mkdir(parents=True, exist_ok=True)
+    script = book.file("scripts", f"{first.rule.name}-{first.jobid}-{first.attempt}.sh")
+    members = (
+        f"{number}) {executor.format_job_exec(job)} ;;" for number, job in enumerate(jobs, 1)
+    )
+    script.write_text(SCRIPT.format(members="\n".join(members)), encoding="utf-8")
+    command = [*_options(executor, first, logs / "%A_%a.log"), f"--array=1-{len(jobs)}"]
+    answer = ask([*command, str(script)], patience=300)
+    identifier = slurm.job_id(answer.text) if answer.status == 0 else None
+    if identifier is None:
+        said = f"SLURM refused an array: {answer.errors.strip()}\n    {shlex.join(command)}\n"
+        for job in jobs:
+            executor.report_job_error(SubmittedJobInfo(job), msg=said)
+        return
+    executor.logger.info(
+        f"Submitted {len(jobs)} jobs of {first.rule.name} as array {identifier}: "
+        f"{identifier}_1 to {identifier}_{len(jobs)}."
+    )
+    for number, job in enumerate(jobs, 1):
+        member = f"{identifier}_{number}"
+        log = logs / f"{member}.log"
+        info = SubmittedJobInfo(job, external_jobid=member, aux={"slurm_logfile": log})
+        executor.report_job_submission(info)
+
+
+def can_submit_arrays() -> bool:
+    """Return whether the executor has what `submit_array` needs."""
+    try:
+        from snakemake_executor_plugin_slurm.submit_string import get_submit_command
+        from snakemake_executor_plugin_slurm.utils import set_gres_string
+    except ImportError:
+        return False
+    return callable(get_submit_command) and callable(set_gres_string)
+
+
+def _options(executor: Any, job: Any, log: Path) -> list[str]:
+    """Return sbatch with the options the executor gives to a single job."""
+    from snakemake_executor_plugin_slurm.submit_string import get_submit_command
+    from snakemake_executor_plugin_slurm.utils import set_gres_string
+    from snakemake_executor_plugin_slurm.validation import validate_slurm_extra
+
+    validate_slurm_extra(job)
+    call = get_submit_command(
+        job,
+        {
+            "run_uuid": executor.run_uuid,
+            "slurm_logfile": log,
+            "comment_str": f"rule_{job.rule.name}",
+            "account": next(executor.get_account_arg(job)),
+            "partition": executor.get_partition_arg(job),
+            "workdir": executor.workflow.workdir_init,
+        },
+        settings=executor.workflow.executor_settings,
+        failed_nodes=getattr(executor, "_failed_nodes", set()),
+    )
+    return shlex.split(f"{call}{set_gres_string(job)}")
