@@ -90,6 +90,7 @@ def test_a_younger_lock_is_not_the_dead_run_s(head):
 
 
 def test_commands_of_a_profile_are_found_from_anywhere(head, tmp_path, monkeypatch):
+    monkeypatch.setenv("PWD", str(tmp_path))
     command = tmp_path / "repository" / "profiles" / "sge" / "submit.py"
     command.parent.mkdir(parents=True)
     command.write_text("")

@@ -72,6 +72,13 @@ def test_grid_engine_counts_memory_per_slot():
     assert words[-4:] == ["-t", "1-5", "-tc", "2"]
 
 
+def test_disk_where_it_has_a_name():
+    request = request_for(disk_mb=2000, threads=2, site={"disk": "tmpfs"})
+    assert "tmpfs=1000M" in flat(sge.options(request))[flat(sge.options(request)).index("-l") + 1]
+    assert ":tmpfs=2000mb" in flat(pbs.options(request))[-1]
+    assert "2000" not in " ".join(flat(sge.options(request_for(disk_mb=2000))))
+
+
 def test_grid_engine_names_of_the_site():
     site = {"pe": "'shared'", "memory": "mem_free+h_vmem", "queue": "'all.q'", "project": "lab"}
     words = flat(sge.options(request_for(threads=2, site=site)))

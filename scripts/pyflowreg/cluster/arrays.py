@@ -204,6 +204,7 @@ def requests_of(
         ),
         minutes=max(resources.stage1_runtime(info, threads) for info in infos),
         gpus=gpus_of(config),
+        disk_mb=max(resources.stage1_disk_mb(info) for info in infos),
         site=site,
         array=len(infos),
         at_once=arguments.at_once,

@@ -110,6 +110,7 @@ def request_of(properties: Mapping[str, Any], scheduler: str, slot: str, log: Pa
         mem_mb=_whole(resources.get("mem_mb")),
         minutes=_whole(resources.get("runtime")),
         gpus=_whole(resources.get("gpu")),
+        disk_mb=_whole(resources.get("disk_mb")),
         site=site,
     )
 

@@ -17,7 +17,7 @@ DIRECTIVE = "#PBS"
 TASK = "PBS_ARRAY_INDEX"
 FOLDER = "PBS_O_WORKDIR"
 ARRAY_LOG = "^array_index^"
-SITE_KEYS = ("queue", "account", "project", "chunk", "gpu", "umask", "extra")
+SITE_KEYS = ("queue", "account", "project", "chunk", "disk", "gpu", "umask", "extra")
 LONGEST_NAME = 15  # of older versions
 # Jobs start with umask 077 otherwise, and the group could not read the results.
 UMASK = "022"
@@ -77,6 +77,8 @@ def _chunk(request: Request) -> str:
         parts.append(f"mem={request.mem_mb}mb")
     if request.gpus:
         parts.append(f"{request.option('gpu', 'ngpus')}={request.gpus}")
+    if request.disk_mb and request.option("disk"):
+        parts.append(f"{request.option('disk')}={request.disk_mb}mb")
     if request.option("chunk"):
         parts.append(request.option("chunk"))
     return ":".join(parts)

@@ -29,6 +29,8 @@ class Request:
         Time limit; 0: the scheduler's default.
     gpus : int
         GPUs.
+    disk_mb : int
+        Room on the node's own disk, MB; asked for only where `site` names a resource for it.
     site : mapping
         What is particular to a cluster: queue, account, names of its resources, further options.
         The keys are those of the profile without the scheduler's prefix.
@@ -44,6 +46,7 @@ class Request:
     mem_mb: int = 0
     minutes: int = 0
     gpus: int = 0
+    disk_mb: int = 0
     site: Mapping[str, str] = field(default_factory=dict)
     array: int = 0
     at_once: int = 0

@@ -16,7 +16,7 @@ DIRECTIVE = "#$"
 TASK = "SGE_TASK_ID"
 FOLDER = "SGE_O_WORKDIR"
 ARRAY_LOG = "$JOB_ID.$TASK_ID"
-SITE_KEYS = ("queue", "project", "account", "pe", "memory", "time", "gpu", "extra")
+SITE_KEYS = ("queue", "project", "account", "pe", "memory", "time", "disk", "gpu", "extra")
 ACCOUNTING_SECONDS = 10.0
 # "failed" of the accounting record: the job was killed at one of its limits.
 _AT_LIMIT = 37
@@ -81,6 +81,8 @@ def _limits(request: Request) -> list[str]:
         each = math.ceil(request.mem_mb / request.threads)
         names = request.option("memory", "mem_free").split("+")
         limits += [f"{name}={each}M" for name in names if name != "none"]
+    if request.disk_mb and request.option("disk"):
+        limits.append(f"{request.option('disk')}={math.ceil(request.disk_mb / request.threads)}M")
     if request.gpus:
         limits.append(f"{request.option('gpu', 'gpu')}={request.gpus}")
     return limits
