@@ -88,7 +88,7 @@ class Cluster:
         if self.name == "sge":
             return str(self.server.accounting(job))
         if self.name == "slurm":
-            return str([entry for entry in self.server.accounting() if entry["JobId"] == job])
+            return str(self._slurm_entry(job))
         book = Path(self.environment["PBS_SIMULATOR"]) / "accounting.jsonl"
         return "".join(
             line
@@ -96,19 +96,22 @@ class Cluster:
             if f'"job": "{job.split(".")[0]}"' in line
         )
 
-    def _record_slurm(self, job: str) -> dict[str, float]:
+    def _slurm_entry(self, job: str) -> dict[str, str]:
         parent, _, task = job.partition("_")
         for entry in self.server.accounting():
             same = entry.get("ArrayJobId") == parent and entry.get("ArrayTaskId") == task
             if same if task else entry["JobId"] == job:
-                found = dict(word.split("=") for word in entry["Tres"].split(","))
-                memory = float(found["mem"].rstrip("M"))
-                return {
-                    "cores": float(found["cpu"]),
-                    "memory": memory,
-                    "time": float(entry["TimeLimit"]),
-                }
+                return dict(entry)
         return {}
+
+    def _record_slurm(self, job: str) -> dict[str, float]:
+        entry = self._slurm_entry(job)
+        found = dict(word.split("=") for word in entry["Tres"].split(","))
+        return {
+            "cores": float(found["cpu"]),
+            "memory": float(found["mem"].rstrip("M")),
+            "time": float(entry["TimeLimit"]),
+        }
 
     def _record_sge(self, job: str) -> dict[str, float]:
         entry = self.server.accounting(job)

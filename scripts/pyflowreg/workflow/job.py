@@ -173,6 +173,9 @@ def _log_start(name: str, snakemake: Any) -> None:
 
 def _scheduler_job() -> str:
     """Return the scheduler's name of this job, nothing outside of one."""
+    array, task = (os.environ.get(f"SLURM_ARRAY_{what}_ID") for what in ("JOB", "TASK"))
+    if array and task:
+        return f", job {array}_{task} of SLURM"
     for name, variable in SCHEDULER_JOBS.items():
         number = os.environ.get(variable, "")
         if number and (name != "Grid Engine" or "SGE_ROOT" in os.environ):
