@@ -20,7 +20,14 @@ from typing import Any
 
 from pyflowreg.cluster import pbs, sge
 from pyflowreg.cluster.commands import ask
-from pyflowreg.cluster.jobbook import RUN_VARIABLE, JobBook, JobRecord, digest_of, slot_of
+from pyflowreg.cluster.jobbook import (
+    RESULTS_VARIABLE,
+    RUN_VARIABLE,
+    JobBook,
+    JobRecord,
+    digest_of,
+    slot_of,
+)
 from pyflowreg.cluster.requests import Request, plain_name
 
 SCHEDULERS: dict[str, ModuleType] = {sge.NAME: sge, pbs.NAME: pbs}
@@ -141,7 +148,7 @@ def submit(scheduler: str, jobscript: Path) -> int:
     properties, attempt = read_jobscript(jobscript)
     rule = str(properties.get("rule") or properties.get("groupid") or "job")
     slot = slot_of(rule, properties.get("wildcards") or {})
-    outputs = digest_of(properties.get("output") or [this_run()])
+    outputs = digest_of(properties.get("output") or [os.environ.get(RESULTS_VARIABLE, "")])
     running = adopt(module, book, slot, outputs)
     if running is not None:
         _say(running)
@@ -150,16 +157,7 @@ def submit(scheduler: str, jobscript: Path) -> int:
     token = f"{plain_name(slot)}-{uuid.uuid4().hex[:8]}"
     log = book.file("logs", f"{plain_name(slot)}-{attempt}-{token[-8:]}.log")
     request = request_of(properties, scheduler, slot, log)
-    script = book.file("scripts", f"{token}.sh")
-    script.write_text(
-        SCRIPT.format(
-            slot=" ".join(slot.split()),
-            exit=shlex.quote(str(book.exit_file(token))),
-            jobscript=shlex.quote(str(jobscript.absolute())),
-            terminated=SIGTERM_STATUS,
-        ),
-        encoding="utf-8",
-    )
+    script = _write_script(book, slot, token, jobscript)
     flat = [word for option in module.options(request) for word in option]
     answer = ask([module.SUBMIT, *module.submit_flags(), *flat, str(script)], patience=300)
     identifier = module.job_id(answer.text) if answer.status == 0 else None
@@ -187,6 +185,19 @@ def submit(scheduler: str, jobscript: Path) -> int:
     )
     _say(identifier)
     return 0
+
+
+def _write_script(book: JobBook, slot: str, token: str, jobscript: Path) -> Path:
+    """Write a script that runs another one and leaves its exit status."""
+    script = book.file("scripts", f"{token}.sh")
+    text = SCRIPT.format(
+        slot=" ".join(slot.split()),
+        exit=shlex.quote(str(book.exit_file(token))),
+        jobscript=shlex.quote(str(jobscript.absolute())),
+        terminated=SIGTERM_STATUS,
+    )
+    script.write_text(text, encoding="utf-8")
+    return script
 
 
 def adopt(module: ModuleType, book: JobBook, slot: str, outputs: str) -> str | None:

@@ -22,6 +22,7 @@ from pyflowreg.cluster.hooks import SLURM, Hooks
 from pyflowreg.cluster.jobbook import (
     DEFAULT_FOLDER,
     FOLDER_VARIABLE,
+    RESULTS_VARIABLE,
     RUN_VARIABLE,
     JobBook,
     digest_of,
@@ -68,6 +69,7 @@ class Head:
         """
         os.environ[FOLDER_VARIABLE] = str(self.book.folder)
         os.environ[RUN_VARIABLE] = self.run
+        os.environ[RESULTS_VARIABLE] = digest_of(self.plan.results)
         # The programs of this environment come first, for the commands of the profile and for jobs.
         programs = str(Path(sys.executable).parent)
         if programs not in os.environ.get("PATH", "").split(os.pathsep)[:1]:

@@ -23,6 +23,9 @@ FOLDER_VARIABLE = "PYFLOWREG_CLUSTER_STATE"
 RUN_VARIABLE = "PYFLOWREG_CLUSTER_RUN"
 """Environment variable that tells the runs of one session apart."""
 
+RESULTS_VARIABLE = "PYFLOWREG_CLUSTER_RESULTS"
+"""Environment variable with a digest of all results, for jobs whose outputs are too many to list."""
+
 DEFAULT_FOLDER = Path(".snakemake") / "pyflowreg"
 INPUT_ERROR = "input"
 
