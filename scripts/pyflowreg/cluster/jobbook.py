@@ -24,7 +24,7 @@ RUN_VARIABLE = "PYFLOWREG_CLUSTER_RUN"
 """Environment variable that tells the runs of one session apart."""
 
 RESULTS_VARIABLE = "PYFLOWREG_CLUSTER_RESULTS"
-"""Environment variable with a digest of all results, for jobs whose outputs are too many to list."""
+"""Environment variable with a digest of all results, for jobs with too many outputs to list."""
 
 DEFAULT_FOLDER = Path(".snakemake") / "pyflowreg"
 INPUT_ERROR = "input"
