@@ -178,8 +178,8 @@ class GridEngine:
         text = re.sub(
             r"^(h_vmem +\S+ +MEMORY +<= +YES +)\S+( +)\S+", r"\g<1>YES\g<2>16G", text, flags=re.M
         )
-        if not re.search(r"^gpu ", text, flags=re.M):
-            text += "gpu gpu INT <= YES YES 0 0\n"
+        text = re.sub(r"^gpu .*\n", "", text, flags=re.M)
+        text += "gpu gpu INT <= YES JOB 0 0\n"
         self._load("-Mc", text)
         memory = memory_mb()
         host = (
