@@ -17,9 +17,10 @@ from pyflowreg.session import records
 from pyflowreg.session.config import SessionConfig
 from pyflowreg.session.discovery import Recording, centre_index, discover_recordings
 from pyflowreg.session.outputs import RecordingPaths, SessionPaths, session_paths
-from pyflowreg.workflow import braces
+from pyflowreg.workflow import braces, provenance
 
 DEFAULT_CLUSTER_THREADS = 8
+MANY_RECORDINGS = 50
 GPU_BACKENDS = ("flowreg_cuda", "flowreg_torch")
 WILDCARD = "{recording}"
 
@@ -105,7 +106,7 @@ class Plan:
         return {recording.name: recording for recording in self.recordings}
 
     def prepare_snakemake(self) -> None:
-        """Make Snakemake accept the names of this session.
+        """Make Snakemake accept the names of this session, and the number of its recordings.
 
         Raises
         ------
@@ -120,6 +121,8 @@ class Plan:
             raise ConfigError(problems)
         if braces.needs_literal_braces(names):
             braces.take_braces_literally()
+        if len(self.recordings) >= MANY_RECORDINGS:
+            provenance.note_inputs_once()
 
     @property
     def constraint(self) -> str:

@@ -1,0 +1,83 @@
+"""What Snakemake notes about jobs with very many files: their inputs once, not once per output.
+
+When a job has ended, Snakemake writes a note for each of its outputs with all inputs of the job and
+their checksums, which it computes anew each time. Stages 2 and 3 of a session have a few inputs and
+outputs per recording, each in one job: with 1,000 recordings that were ten million checksums and
+two gigabytes of notes.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+from typing import Any
+
+logger = logging.getLogger(__name__)
+
+FEW_PAIRS = 5000
+"""Pairs of an input and an output up to which Snakemake's way takes a fraction of a second."""
+
+_USED = (
+    "finished",
+    "_clear_cache",
+    "_get_key",
+    "_read_record",
+    "_write_record",
+    "_unmark_incomplete",
+)
+
+
+class _WithOneOutput:
+    """A job as Snakemake notes it, with the first of its outputs only."""
+
+    def __init__(self, job: Any) -> None:
+        self._job = job
+        self.output = list(job.output)[:1]
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._job, name)
+
+    def __hash__(self) -> int:
+        return hash(self._job)
+
+    def __eq__(self, other: object) -> bool:
+        return self is other
+
+
+def note_inputs_once() -> None:
+    """Let the inputs of a job with many files stand in the note of its first output.
+
+    The notes of its other outputs have all but the inputs and their checksums. Snakemake finds a
+    changed set of inputs by that one note. It is less sure that a small input which is newer than
+    the outputs has the same content as before, and then does the job again.
+
+    This replaces a method of Snakemake. A version that lacks it keeps its own way.
+    """
+    from snakemake import persistence
+
+    base: Any = getattr(persistence, "PersistenceBase", None)
+    note_type: Any = getattr(persistence, "MetadataRecord", None)
+    if not hasattr(note_type, "model_copy") or not all(hasattr(base, name) for name in _USED):
+        logger.debug("Snakemake notes what jobs did in another way.")
+        return
+    original = base.finished
+    if hasattr(original, "__wrapped__"):
+        return
+
+    @functools.wraps(original)
+    async def finished(self: Any, job: Any) -> None:
+        workflow = self.dag.workflow
+        noted = workflow.is_main_process and workflow.execution_settings.keep_metadata
+        if not noted or len(job.input) * len(job.output) <= FEW_PAIRS:
+            await original(self, job)
+            return
+        first, *others = job.output
+        await original(self, _WithOneOutput(job))
+        self._clear_cache()
+        note = self._read_record(self._get_key(first))
+        note = note.model_copy(update={"input": None, "input_checksums": {}})
+        for file in others:
+            self._write_record(self._get_key(file), note)
+            self._unmark_incomplete(self._get_key(file))
+
+    base.finished = finished
