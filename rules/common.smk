@@ -1,6 +1,7 @@
 # The session, as the rules see it. No rules here, nothing heavy: this is read in every job.
 
 import sys
+from functools import cache
 from pathlib import Path
 
 from snakemake.logging import logger
@@ -36,6 +37,7 @@ except PyflowregError as error:
     stop(error)
 
 
+@cache
 def check_headers():
     """Stop with one message if recordings cannot be read or do not fit together."""
     from pyflowreg.session.preflight import preflight

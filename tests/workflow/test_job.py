@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -91,6 +92,23 @@ def test_termination_removes_temporary_files(tmp_path: Path) -> None:
 
 def header(frames: int = 1000, side: int = 512, channels: int = 1) -> dict[str, Any]:
     return {"shape": [frames, side, side, channels], "itemsize": 2}
+
+
+def test_a_header_is_read_again_only_after_a_change(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "inspect.json"
+    path.write_text(json.dumps(header(frames=1_000)))
+    assert resources.read_header(path)["shape"][0] == 1_000
+    with monkeypatch.context() as patch:
+        patch.delattr(Path, "read_text")
+        assert resources.read_header(path) == resources.read_header(str(path))
+    path.write_text(json.dumps(header(frames=20_000)))
+    assert resources.read_header(path)["shape"][0] == 20_000
+    path.unlink()
+    with pytest.raises(FileNotFoundError) as error:
+        resources.read_header(str(path))
+    assert error.value.filename == str(path), "Snakemake looks for it among the inputs"
 
 
 def test_memory_does_not_grow_with_the_length() -> None:

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from collections.abc import Iterable, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -43,8 +45,11 @@ SAFETY = 1.3
 SNAKEMAKE_MB = 330
 
 
-def read_header(path: str | Path) -> dict[str, Any]:
+def read_header(path: str | Path) -> Mapping[str, Any]:
     """Return what `write_header` wrote about a recording.
+
+    A file is read once as long as it does not change: Snakemake asks for each resource of each job
+    and attempt by itself, and those of stages 2 and 3 need all headers of the session.
 
     Parameters
     ----------
@@ -53,7 +58,7 @@ def read_header(path: str | Path) -> dict[str, Any]:
 
     Returns
     -------
-    dict
+    mapping
         Entries of `RecordingInfo`; see `pyflowreg.session.preflight`.
 
     Raises
@@ -61,7 +66,14 @@ def read_header(path: str | Path) -> dict[str, Any]:
     FileNotFoundError
         Before that job has run; Snakemake then shows the resource as not yet known.
     """
-    header: dict[str, Any] = json.loads(Path(path).read_text(encoding="utf-8"))
+    found = os.stat(path)  # noqa: PTH116 - the error names the file as Snakemake knows it
+    return _read_header(os.fspath(path), (found.st_mtime_ns, found.st_size, found.st_ino))
+
+
+@cache
+def _read_header(path: str, version: tuple[int, int, int]) -> Mapping[str, Any]:
+    del version
+    header: Mapping[str, Any] = json.loads(Path(path).read_text(encoding="utf-8"))
     return header
 
 
