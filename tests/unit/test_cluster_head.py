@@ -1,8 +1,10 @@
 """The process that submits jobs: which run is alive, whose locks go, where commands are."""
 
+import asyncio
 import json
 import os
 import platform
+import subprocess
 import time
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,6 +14,8 @@ import pytest
 import tifffile
 
 from pyflowreg.cluster import head as head_module
+from pyflowreg.cluster import hooks as hooks_module
+from pyflowreg.cluster import sge
 from pyflowreg.cluster.allocation import allocated_cores
 from pyflowreg.cluster.head import Head
 from pyflowreg.cluster.hooks import Hooks
@@ -128,6 +132,43 @@ def test_what_cannot_succeed_is_not_tried_again(tmp_path):
     Executor().report_job_error(SimpleNamespace(job=job, external_jobid="7"))
     assert "a.tif is truncated." in told[0]
     assert job.attempt - 1 == job.restart_times, "no attempt is left"
+
+
+def test_jobs_are_asked_for_without_starting_a_program_for_each(tmp_path, monkeypatch):
+    monkeypatch.setenv("PYFLOWREG_CLUSTER_STATE", str(tmp_path))
+    book = JobBook(tmp_path)
+    for number in "1234":
+        record = JobRecord(slot=number, job_id=number, outputs="", token=f"job-{number}")
+        book.write(record)
+    book.exit_file("job-1").write_text("0\n")
+    book.exit_file("job-2").write_text("1\n")
+    questions = []
+    monkeypatch.setattr(sge, "active", lambda: questions.append(1) or {"3": "r", "4": "qw"})
+    monkeypatch.setattr(subprocess, "Popen", None)
+    profile = Path(hooks_module.__file__).parents[3] / "profiles" / "sge" / "status.py"
+    settings = SimpleNamespace(submit_cmd="qsub", status_cmd=str(profile), cancel_cmd=None)
+    ended = []
+
+    class Executor:
+        workflow = SimpleNamespace(executor_settings=settings)
+        check_active_jobs = None
+
+        def report_job_success(self, job_info):
+            ended.append(("done", job_info.external_jobid))
+
+        def report_job_error(self, job_info):
+            ended.append(("failed", job_info.external_jobid))
+
+    executor = Executor()
+    Hooks(book, "1-run", "name", lambda command: command)._started_generic(lambda: None, executor)
+    jobs = [SimpleNamespace(external_jobid=number) for number in "1234"]
+
+    async def left():
+        return [job.external_jobid async for job in executor.check_active_jobs(jobs)]
+
+    assert asyncio.run(left()) == ["3", "4"]
+    assert ended == [("done", "1"), ("failed", "2")]
+    assert len(questions) == 1
 
 
 @pytest.mark.parametrize(

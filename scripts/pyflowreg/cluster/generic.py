@@ -271,8 +271,6 @@ def started_of(run: str) -> float:
 def status(scheduler: str, identifier: str) -> int:
     """Tell Snakemake how a job is; the answer goes to standard output.
 
-    It comes at once: while jobs are asked for, Ctrl-C does not reach those that wait for an answer.
-
     Parameters
     ----------
     scheduler : str
@@ -285,10 +283,50 @@ def status(scheduler: str, identifier: str) -> int:
     int
         0.
     """
+    _say(state_of(scheduler, identifier))
+    return 0
+
+
+def state_of(scheduler: str, identifier: str) -> str:
+    """Return how a job is.
+
+    The answer comes at once: while jobs are asked for, Ctrl-C does not reach those that wait for an
+    answer.
+
+    Parameters
+    ----------
+    scheduler : str
+        "sge" or "pbs".
+    identifier : str
+        The job.
+
+    Returns
+    -------
+    str
+        `RUNNING` (or waiting), `SUCCESS` or `FAILED`.
+    """
     module, book = SCHEDULERS[scheduler], JobBook.of_environment()
     record = book.by_id(identifier)
-    _say(FAILED if record is None else _status_of(module, book, record))
-    return 0
+    return FAILED if record is None else _status_of(module, book, record)
+
+
+def scheduler_of(command: str | None) -> str | None:
+    """Return the scheduler whose jobs a command asks for.
+
+    Parameters
+    ----------
+    command : str or None
+        Command of a profile for the state of a job.
+
+    Returns
+    -------
+    str or None
+        "sge" or "pbs"; None if it is not the program in profiles/ of this project.
+    """
+    profiles = Path(__file__).resolve().parents[3] / "profiles"
+    program = Path(command or "").resolve()
+    found = [name for name in SCHEDULERS if program == profiles / name / "status.py"]
+    return found[0] if found else None
 
 
 def _status_of(module: ModuleType, book: JobBook, record: JobRecord) -> str:

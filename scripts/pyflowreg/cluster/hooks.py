@@ -13,11 +13,11 @@ import logging
 import re
 import sys
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from pyflowreg.cluster import slurm
+from pyflowreg.cluster import generic, slurm
 from pyflowreg.cluster.jobbook import INPUT_ERROR, JobBook, JobRecord, digest_of, slot_of
 from pyflowreg.cluster.reports import failure_report
 from pyflowreg.cluster.slurm_arrays import can_submit_arrays, submit_array
@@ -90,6 +90,10 @@ class Hooks:
         for key in ("submit_cmd", "status_cmd", "cancel_cmd"):
             setattr(settings, key, self.resolve(getattr(settings, key, None)))
         original()
+        scheduler = generic.scheduler_of(getattr(settings, "status_cmd", None))
+        if scheduler and hasattr(executor, "check_active_jobs"):
+            # Without starting a program for each job and round, 0.1 s of computing every time.
+            executor.check_active_jobs = functools.partial(_check_jobs, executor, scheduler)
 
     def _started_slurm(self, original: Callable[..., None], executor: Any) -> None:
         original()
@@ -215,6 +219,20 @@ class Hooks:
                 return found
             time.sleep(QUEUE_SECONDS)
         return {}
+
+
+async def _check_jobs(
+    executor: Any, scheduler: str, active_jobs: Sequence[Any]
+) -> AsyncGenerator[Any, None]:
+    """Report the jobs that have ended, and yield the others, as the executor's own method."""
+    for job_info in active_jobs:
+        state = generic.state_of(scheduler, str(job_info.external_jobid))
+        if state == generic.SUCCESS:
+            executor.report_job_success(job_info)
+        elif state == generic.FAILED:
+            executor.report_job_error(job_info)
+        else:
+            yield job_info
 
 
 def job_slot(job: Any) -> str:
