@@ -50,13 +50,19 @@ def check_headers():
 
 # The process that submits jobs to a cluster has jobs (-j), but no cores.
 asked = workflow.resource_settings
+DRY_RUN = workflow.output_settings.dryrun
 HEAD = (
     workflow.is_main_process
     and asked.cores is None
     and asked.nodes is not None
-    and not workflow.output_settings.dryrun
+    and not DRY_RUN
 )
-ON_CLUSTER = HEAD or workflow.remote_exec
+# A dry run has one core unless told otherwise, and so would all its jobs. Under a profile for a
+# cluster, which has default resources, they are shown as they would be submitted.
+PREVIEW = DRY_RUN and asked.cores == 1 and bool(asked.nodes and asked.default_resources)
+if PREVIEW:
+    workflow.global_resources["_cores"] = None
+ON_CLUSTER = HEAD or PREVIEW or workflow.remote_exec
 CORES = None if ON_CLUSTER else asked.cores
 
 if HEAD:

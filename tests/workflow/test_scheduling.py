@@ -108,7 +108,15 @@ def check_what_is_to_be_done(session: Session) -> None:
     assert jobs["stage1_compensate"] == jobs["stage2_between_avgs"] == jobs["stage3_align"] == "1"
 
 
+def check_what_a_dry_run_shows(session: Session) -> None:
+    profile = ["--default-resources", "mem_mb=1000", "--quiet", "progress"]
+    text = session.snakemake(*ON_A_CLUSTER[:4], *profile, "-n", "-R", "stage1_compensate").text
+    jobs = re.findall(r"^rule (\w+):.*?^ +threads: (\d+)$", text, re.MULTILINE | re.DOTALL)
+    assert set(jobs) >= {("stage1_compensate", "8"), ("stage2_between_avgs", "8")}, text
+
+
 def test_work_per_recording_does_not_grow_with_their_number(session: Session) -> None:
     check_work_per_recording(session.snakemake(*ON_A_CLUSTER))
     check_size_of_notes(session)
+    check_what_a_dry_run_shows(session)
     check_what_is_to_be_done(session)
