@@ -20,7 +20,7 @@ import tifffile
 REPOSITORY = Path(__file__).resolve().parents[2]
 EXECUTOR = [
     "--executor", "nothing",
-    "--jobs", "500",
+    "--jobs", "200",
     "--scheduler", "greedy",
     "--max-jobs-per-timespan", "10000/1s",
     "--seconds-between-status-checks", "1",

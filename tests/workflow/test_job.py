@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from pyflowreg.workflow import resources
+from pyflowreg.workflow import resources, scale
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 SCRIPT = """
@@ -109,6 +111,22 @@ def test_a_header_is_read_again_only_after_a_change(
     with pytest.raises(FileNotFoundError) as error:
         resources.read_header(str(path))
     assert error.value.filename == str(path), "Snakemake looks for it among the inputs"
+
+
+def test_one_timer_at_a_time_looks_for_jobs_that_can_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    from snakemake.scheduling.job_scheduler import JobScheduler
+
+    plain = inspect.unwrap(JobScheduler._schedule_reevalutation)
+    monkeypatch.setattr(JobScheduler, "_schedule_reevalutation", plain)
+    scale.look_again_once()
+    scheduler = JobScheduler.__new__(JobScheduler)
+    scheduler._open_jobs = threading.Semaphore(0)
+    for _ in range(3):
+        scheduler._schedule_reevalutation(0.02)
+    assert scheduler._open_jobs.acquire(timeout=30)
+    assert not scheduler._open_jobs.acquire(blocking=False)
+    scheduler._schedule_reevalutation(0.02)
+    assert scheduler._open_jobs.acquire(timeout=30), "the next one starts when the last has ended"
 
 
 def test_memory_does_not_grow_with_the_length() -> None:

@@ -17,7 +17,7 @@ from pyflowreg.session import records
 from pyflowreg.session.config import SessionConfig
 from pyflowreg.session.discovery import Recording, centre_index, discover_recordings
 from pyflowreg.session.outputs import RecordingPaths, SessionPaths, session_paths
-from pyflowreg.workflow import braces, provenance
+from pyflowreg.workflow import braces, scale
 
 DEFAULT_CLUSTER_THREADS = 8
 MANY_RECORDINGS = 50
@@ -121,8 +121,9 @@ class Plan:
             raise ConfigError(problems)
         if braces.needs_literal_braces(names):
             braces.take_braces_literally()
+        scale.look_again_once()
         if len(self.recordings) >= MANY_RECORDINGS:
-            provenance.note_inputs_once()
+            scale.note_inputs_once()
 
     @property
     def constraint(self) -> str:

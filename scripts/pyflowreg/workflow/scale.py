@@ -1,15 +1,13 @@
-"""What Snakemake notes about jobs with very many files: their inputs once, not once per output.
+"""Snakemake with very many jobs, or jobs of very many files: where its work grows with the square.
 
-When a job has ended, Snakemake writes a note for each of its outputs with all inputs of the job and
-their checksums, which it computes anew each time. Stages 2 and 3 of a session have a few inputs and
-outputs per recording, each in one job: with 1,000 recordings that were ten million checksums and
-two gigabytes of notes.
+Each function replaces a method of Snakemake. A version that lacks it keeps its own way.
 """
 
 from __future__ import annotations
 
 import functools
 import logging
+import threading
 from typing import Any
 
 logger = logging.getLogger(__name__)
@@ -47,11 +45,14 @@ class _WithOneOutput:
 def note_inputs_once() -> None:
     """Let the inputs of a job with many files stand in the note of its first output.
 
-    The notes of its other outputs have all but the inputs and their checksums. Snakemake finds a
+    When a job has ended, Snakemake writes a note for each of its outputs with all inputs of the
+    job and their checksums, which it computes anew each time. Stages 2 and 3 of a session have
+    inputs and outputs for each recording, in one job: with 1,000 recordings that were ten million
+    checksums and two gigabytes of notes.
+
+    The notes of the other outputs have all but the inputs and their checksums. Snakemake finds a
     changed set of inputs by that one note. It is less sure that a small input which is newer than
     the outputs has the same content as before, and then does the job again.
-
-    This replaces a method of Snakemake. A version that lacks it keeps its own way.
     """
     from snakemake import persistence
 
@@ -81,3 +82,36 @@ def note_inputs_once() -> None:
             self._unmark_incomplete(self._get_key(file))
 
     base.finished = finished
+
+
+def look_again_once() -> None:
+    """Let one timer at a time make Snakemake look for jobs that can start.
+
+    While jobs wait for free places, Snakemake looks at all of them whenever one has ended, and
+    once more when the time span of its limit of jobs (a second by default) has passed. Looking
+    again starts the next timer, so there soon is one for each job that has ended: after some
+    hundred jobs the process did nothing else, beside the jobs if they run on the same machine.
+    """
+    try:
+        from snakemake.scheduling.job_scheduler import JobScheduler
+    except ImportError:
+        return
+    original: Any = getattr(JobScheduler, "_schedule_reevalutation", None)
+    if original is None or hasattr(original, "__wrapped__"):
+        return
+
+    @functools.wraps(original)
+    def start_timer(self: Any, delay: float) -> None:
+        if not hasattr(self, "_open_jobs"):
+            original(self, delay)
+        elif not getattr(self, "_looks_again", False):
+            self._looks_again = True
+            timer = threading.Timer(delay, look, [self])
+            timer.daemon = True  # the run does not wait for it in the end
+            timer.start()
+
+    def look(scheduler: Any) -> None:
+        scheduler._looks_again = False
+        scheduler._open_jobs.release()
+
+    JobScheduler._schedule_reevalutation = start_timer
