@@ -26,9 +26,10 @@ BASE_MB = 420
 # 44 measured with 512 x 512 pixels in float32 and 16 threads, 41 with 1024 x 1024 in float64 and 8.
 PLANES_PER_CHANNEL = 16
 PLANES_SHARED = 32
-# Values of a chunk exist four times: the next is read and smoothed, two are computed, the one before
-# is written. With all that: 442 MB measured with 512 x 512 pixels and two threads, 752 MB with eight,
-# 531 MB with two channels; in float64 613 MB; with 1024 x 1024, in float32, 830 and 1225 MB.
+# Values of a chunk exist four times: the next is read and smoothed, two are computed, the one
+# before is written. With all that: 442 MB measured with 512 x 512 pixels and two threads, 752 MB
+# with eight, 531 MB with two channels; in float64 613 MB; with 1024 x 1024, in float32, 830 and
+# 1225 MB.
 COPIES = 4
 # Seconds of one core per million pixels, frame and channel at the finest quality: 0.25 to 0.6
 # measured with the default settings, up to 1.9 in double precision with robust smoothness.
