@@ -18,7 +18,10 @@ class FlowPlan(Protocol):
     def displacements(
         self, moving: NDArray[Any], uv: NDArray[Any] | None = None, threads: int = 1
     ) -> NDArray[Any]:
-        """Displacements (T, H, W, 2) of frames (T, H, W, C), all started from `uv` (H, W, 2)."""
+        """Displacements (T, H, W, 2) of frames (T, H, W, C), all started from `uv` (H, W, 2).
+
+        Two threads may call it at the same time, for chunks that overlap.
+        """
         ...
 
 
