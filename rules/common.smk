@@ -48,18 +48,19 @@ def check_headers():
         stop(error)
 
 
-# The process that submits jobs to a cluster has jobs (-j), but no cores.
+# The process that submits jobs to a cluster has jobs (-j), but no cores; with a profile, which has
+# default resources, whatever --cores says: that bounds nothing there.
 asked = workflow.resource_settings
 DRY_RUN = workflow.output_settings.dryrun
+BY_PROFILE = bool(asked.nodes and asked.default_resources)
 HEAD = (
     workflow.is_main_process
-    and asked.cores is None
-    and asked.nodes is not None
     and not DRY_RUN
+    and (BY_PROFILE or (asked.nodes is not None and asked.cores is None))
 )
 # A dry run has one core unless told otherwise, and so would all its jobs. Under a profile for a
-# cluster, which has default resources, they are shown as they would be submitted.
-PREVIEW = DRY_RUN and asked.cores == 1 and bool(asked.nodes and asked.default_resources)
+# cluster they are shown as they would be submitted.
+PREVIEW = DRY_RUN and BY_PROFILE
 if PREVIEW:
     workflow.global_resources["_cores"] = None
 ON_CLUSTER = HEAD or PREVIEW or workflow.remote_exec

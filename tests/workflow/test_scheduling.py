@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import pytest
 import tifffile
 
 from pyflowreg.workflow.plan import MANY_RECORDINGS
@@ -32,6 +31,8 @@ ON_A_CLUSTER = [
     "--latency-wait", "5",
     "--quiet", "rules", "progress",
 ]  # fmt: skip
+
+PROFILE = ["--default-resources", "mem_mb=1000"]
 
 
 @dataclass(frozen=True)
@@ -70,15 +71,14 @@ class Session:
         return Run(done.stdout, json.loads(counts.read_text()))
 
 
-@pytest.fixture
-def session(tmp_path: Path) -> Session:
-    (tmp_path / "session").mkdir()
+def make_session(folder: Path, recordings: int) -> Session:
+    (folder / "session").mkdir()
     frames = np.zeros((2, 16, 16), np.uint16)
-    for number in range(RECORDINGS):
-        path = tmp_path / "session" / f"recording_{number:03d}.tif"
+    for number in range(recordings):
+        path = folder / "session" / f"recording_{number:03d}.tif"
         tifffile.imwrite(path, frames, photometric="minisblack")
-    (tmp_path / "settings.yaml").write_text("root: session\n")
-    return Session(tmp_path)
+    (folder / "settings.yaml").write_text("root: session\n")
+    return Session(folder)
 
 
 def check_work_per_recording(run: Run) -> None:
@@ -108,14 +108,27 @@ def check_what_is_to_be_done(session: Session) -> None:
     assert jobs["stage1_compensate"] == jobs["stage2_between_avgs"] == jobs["stage3_align"] == "1"
 
 
-def check_what_a_dry_run_shows(session: Session) -> None:
-    profile = ["--default-resources", "mem_mb=1000", "--quiet", "progress"]
+def check_what_a_dry_run_shows(session: Session, *cores: str) -> None:
+    profile = [*PROFILE, *cores, "--quiet", "progress"]
     text = session.snakemake(*ON_A_CLUSTER[:4], *profile, "-n", "-R", "stage1_compensate").text
     jobs = re.findall(r"^rule (\w+):.*?^ +threads: (\d+)$", text, re.MULTILINE | re.DOTALL)
     assert set(jobs) >= {("stage1_compensate", "8"), ("stage2_between_avgs", "8")}, text
 
 
-def test_work_per_recording_does_not_grow_with_their_number(session: Session) -> None:
+def test_cores_do_not_turn_a_cluster_into_this_machine(tmp_path: Path) -> None:
+    """Out of habit, `--cores` is added to `--profile`: jobs must be kept track of all the same."""
+    session = make_session(tmp_path, 2)
+    cores = "--cores", "2"
+    session.snakemake(*ON_A_CLUSTER, *PROFILE, *cores)
+    headers = list(tmp_path.rglob("inspect.json"))
+    assert len(headers) == 2
+    # By the process that submits, not by jobs.
+    assert all(json.loads(header.read_text())["shape"] == [2, 16, 16, 1] for header in headers)
+    check_what_a_dry_run_shows(session, *cores)
+
+
+def test_work_per_recording_does_not_grow_with_their_number(tmp_path: Path) -> None:
+    session = make_session(tmp_path, RECORDINGS)
     check_work_per_recording(session.snakemake(*ON_A_CLUSTER))
     check_size_of_notes(session)
     check_what_a_dry_run_shows(session)

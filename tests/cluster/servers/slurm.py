@@ -15,6 +15,11 @@ PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "squeue", "scancel", "sco
 DAEMONS = ("slurmd", "slurmctld", "munged")
 # The one place where the executor plugin's inner srun looks: SLURM_CONF does not reach it.
 CONFIGURATION = Path("/etc/slurm")
+FILES = ("slurm.conf", "cgroup.conf", "gres.conf")
+# Where SLURM looks that was not built by the distribution.
+OTHERS = ("/etc/slurm-llnl", "/usr/local/etc", "/usr/local/etc/slurm", "/usr/local/slurm/etc",
+          "/opt/slurm/etc")  # fmt: skip
+DISTRIBUTION = ("/usr/bin/", "/usr/sbin/", "/bin/", "/sbin/")
 MARK = "# Written by the tests of this repository; removed when they end."
 CPUS = 4
 
@@ -99,9 +104,20 @@ class Slurm:
             )
         if os.getuid() != 0:
             raise CannotStartError("SLURM's daemons are started as root only")
-        ours = CONFIGURATION / "slurm.conf"
-        if "SLURM_CONF" in os.environ or (ours.exists() and MARK not in ours.read_text()):
-            raise CannotStartError(f"this machine belongs to a SLURM cluster ({ours}): not touched")
+        foreign = [
+            name for name in PROGRAMS if not (shutil.which(name) or "").startswith(DISTRIBUTION)
+        ]
+        if foreign:
+            raise CannotStartError(f"{foreign[0]} is not that of the distribution: not touched")
+        theirs = [Path(folder) / "slurm.conf" for folder in OTHERS]
+        ours = [CONFIGURATION / name for name in FILES]
+        real = [path for path in theirs if path.exists()]
+        real += [path for path in ours if path.exists() and MARK not in path.read_text()]
+        if "SLURM_CONF" in os.environ or real:
+            named = real[0] if real else os.environ["SLURM_CONF"]
+            raise CannotStartError(
+                f"this machine belongs to a SLURM cluster ({named}): not touched"
+            )
         active = running({"slurmctld", "slurmd"})
         if active:
             raise CannotStartError(f"{active[0]} is running on this machine: not touched")
@@ -137,7 +153,8 @@ class Slurm:
         # A GPU that is none: the scheduler counts it.
         gres = f"{MARK}\nNodeName={self.host} Name=gpu File=/dev/null\n"
         (CONFIGURATION / "gres.conf").write_text(gres)
-        for daemon in (["slurmctld", "-c", "-i"], ["slurmd", "-c"]):
+        read = ["-f", str(CONFIGURATION / "slurm.conf")]
+        for daemon in (["slurmctld", "-c", "-i", *read], ["slurmd", "-c", *read]):
             with (log / f"{daemon[0]}.out").open("w") as out:
                 subprocess.run(daemon, stdout=out, stderr=out, timeout=60, check=True)
         if not wait_until(self._ready, 40, 0.3):
@@ -159,7 +176,7 @@ class Slurm:
             return
         for daemon in DAEMONS:
             stop(self.folder / "run" / f"{daemon}.pid", daemon)
-        for name in ("slurm.conf", "cgroup.conf", "gres.conf"):
+        for name in FILES:
             path = CONFIGURATION / name
             if path.exists() and MARK in path.read_text():
                 path.unlink()
