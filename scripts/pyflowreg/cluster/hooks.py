@@ -18,16 +18,24 @@ from pathlib import Path
 from typing import Any
 
 from pyflowreg.cluster import generic, slurm
+from pyflowreg.cluster.commands import Answer
 from pyflowreg.cluster.jobbook import INPUT_ERROR, JobBook, JobRecord, digest_of, slot_of
 from pyflowreg.cluster.reports import failure_report
-from pyflowreg.cluster.slurm_arrays import can_submit_arrays, submit_array
+from pyflowreg.cluster.slurm_arrays import (
+    PAUSE_SECONDS,
+    Found,
+    can_submit_arrays,
+    insist,
+    submit_array,
+)
+from pyflowreg.cluster.slurm_states import States
 
 logger = logging.getLogger(__name__)
 
 GENERIC = "snakemake_executor_plugin_cluster_generic"
 SLURM = "snakemake_executor_plugin_slurm"
 QUEUE_SECONDS = 10.0
-PATIENCE = 12
+_COMMENT = re.compile(r"--comment ('[^']*'|\S+)")
 _STATE = re.compile(r"status is: '([A-Z_]+)")
 
 
@@ -55,6 +63,10 @@ class Hooks:
         self.resolve = resolve
         self.unfinished: dict[str, str] = {}
         self._known_queue: tuple[float, dict[str, str]] = (0.0, {})
+        self._silence: Exception | None = None
+        self._arrays = False
+        self._looked_for_strays = False
+        self._unclear: set[str] = set()
 
     def install(self) -> None:
         """Add the services to the executors that are there."""
@@ -99,6 +111,9 @@ class Hooks:
         original()
         # A name that all runs of the session share: jobs of an earlier one are found by it.
         executor.run_uuid = self.name
+        self._arrays = States(executor, self.book).install() and can_submit_arrays()
+        if not self._arrays:
+            executor.logger.info("This version of the executor gets no arrays, but single jobs.")
         executor.logger.info(f"SLURM knows the jobs of this session by the name {self.name}")
 
     def _submitted(
@@ -106,14 +121,23 @@ class Hooks:
     ) -> None:
         identifier = job_info.external_jobid
         if identifier is not None:
+            # The members of an array are known before.
+            known = str(identifier) in self.unfinished
             self.unfinished[str(identifier)] = type(executor).__module__
-            if type(executor).__module__ == SLURM:
-                self._enter_slurm(job_info, job_slot(job_info.job))
+            if type(executor).__module__ == SLURM and not known:
+                self._enter_slurm(job_info)
         original(job_info, **kwargs)
 
-    def _enter_slurm(self, job_info: Any, slot: str) -> None:
+    def _enter_array(self, infos: Sequence[Any]) -> None:
+        """Enter all members of an array: Ctrl-C cancels them, and the next run finds them."""
+        self.unfinished.update({str(info.external_jobid): SLURM for info in infos})
+        for info in infos:
+            self._enter_slurm(info)
+
+    def _enter_slurm(self, job_info: Any) -> None:
         job = job_info.job
-        self.book.forget_failure(slot)
+        slot = job_slot(job)
+        before = self.book.by_id(str(job_info.external_jobid))
         self.book.write(
             JobRecord(
                 slot=slot,
@@ -124,7 +148,7 @@ class Hooks:
                 log=[str(path) for path in job.log or []],
                 scheduler_log=str((job_info.aux or {}).get("slurm_logfile") or ""),
                 requested=requested(job),
-                submitted=time.time(),
+                submitted=before.submitted if before else time.time(),
             )
         )
 
@@ -143,6 +167,8 @@ class Hooks:
         msg: str | None = None,
         **kwargs: Any,
     ) -> None:
+        if job_info.external_jobid is None and type(executor).__module__ == SLURM:
+            self._unclear |= _comments(msg or "")
         self.unfinished.pop(str(job_info.external_jobid), None)
         record = self.book.by_id(str(job_info.external_jobid))
         if record is not None:
@@ -167,18 +193,50 @@ class Hooks:
         return failure_report(record, verdict, job.restart_times)
 
     def _run_slurm(self, original: Callable[..., None], executor: Any, jobs: Sequence[Any]) -> None:
+        self._cancel_strays(executor)
         left = [job for job in jobs if not self._adopted(executor, job)]
         arrays: set[str] = getattr(executor, "array_jobs", set())
-        together, alone = _by_rule(left, arrays) if can_submit_arrays() else ([], left)
+        for job in left:
+            self.book.forget_failure(job_slot(job))
+        together, alone = _by_rule(left, arrays) if self._arrays else ([], left)
         limit = max(2, int(executor.workflow.executor_settings.array_limit or 2))
         for group in together:
             group.sort(key=_size, reverse=True)
             for start in range(0, len(group), limit):
-                submit_array(executor, group[start : start + limit], self.book)
+                submit_array(executor, group[start : start + limit], self.book, self._enter_array)
         # The executor makes no arrays of its own of what is left.
         executor.array_jobs = set()
         original(alone)
         executor.array_jobs = arrays
+
+    def _cancel_strays(self, executor: Any) -> None:
+        """Cancel jobs that SLURM accepted but that nobody follows.
+
+        An earlier run died before it entered them, or SLURM told this one that it had failed.
+        """
+        strays: set[str] = set()
+        if not self._looked_for_strays:
+            strays = self._not_entered()
+            if strays:
+                # Another run of the session may be just entering them.
+                time.sleep(PAUSE_SECONDS)
+                strays &= self._not_entered()
+            self._looked_for_strays = True
+        if self._unclear:
+            labels = self._insist(lambda: slurm.labels(self.name))
+            strays |= {
+                job.job_id
+                for job in labels
+                if job.comment in self._unclear and self.book.by_id(job.job_id) is None
+            }
+            self._unclear.clear()
+        if strays:
+            executor.logger.info(f"Cancelling jobs that no run knows: {', '.join(sorted(strays))}")
+            slurm.cancel(sorted(strays))
+
+    def _not_entered(self) -> set[str]:
+        queue = self._insist(lambda: slurm.active(self.name))
+        return {key for key in queue if self.book.by_id(key) is None}
 
     def _adopted(self, executor: Any, job: Any) -> bool:
         """Follow the job of an earlier run that makes the same files, if it still waits or runs."""
@@ -207,18 +265,26 @@ class Hooks:
     def _slurm_queue(self) -> dict[str, str]:
         """Return the jobs that wait or run, asked for every ten seconds at most.
 
-        A SLURM that does not answer is waited for: jobs would otherwise be submitted twice.
+        A SLURM that does not answer is waited for, and ends the run if that does not help.
         """
         asked, queue = self._known_queue
         if time.time() - asked < QUEUE_SECONDS:
             return queue
-        for _ in range(PATIENCE):
-            found = slurm.active(self.name)
-            if found is not None:
-                self._known_queue = (time.time(), found)
-                return found
-            time.sleep(QUEUE_SECONDS)
-        return {}
+        found = self._insist(lambda: slurm.active(self.name))
+        self._known_queue = (time.time(), found)
+        return found
+
+    def _insist(self, question: Callable[[], Found | None]) -> Found:
+        """Ask SLURM until it answers; once it has not, it is not waited for again."""
+        from snakemake_interface_common.exceptions import WorkflowError
+
+        if self._silence is not None:
+            raise self._silence
+        try:
+            return insist(question)
+        except WorkflowError as error:
+            self._silence = error
+            raise
 
 
 async def _check_jobs(
@@ -271,6 +337,12 @@ def requested(job: Any) -> dict[str, int]:
         value = job.resources.get(key)
         found[key] = int(value) if isinstance(value, int | float) else 0
     return found
+
+
+def _comments(said: str) -> set[str]:
+    """Return the comment of a job whose submission failed, if it may be in the queue."""
+    found = _COMMENT.search(said)
+    return {found[1].strip("'")} if found and slurm.unclear(Answer(1, "", said)) else set()
 
 
 def _size(job: Any) -> tuple[int, int]:

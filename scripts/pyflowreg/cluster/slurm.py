@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 
-from pyflowreg.cluster.commands import ask, user
+from pyflowreg.cluster.commands import NOT_THERE, TOO_SLOW, Answer, ask, user
 from pyflowreg.cluster.requests import Request, clock, plain_name
 
 NAME = "slurm"
@@ -26,6 +27,20 @@ _MEANINGS = {
     "BOOT_FAIL": "lost because its node did not start",
     "PREEMPTED": "stopped in favour of a job with higher priority",
 }
+
+# States in which a job has not ended.
+UNFINISHED = frozenset(
+    {
+        *("PENDING", "CONFIGURING", "RUNNING", "SUSPENDED", "COMPLETING", "REQUEUED", "STOPPED"),
+        *("REQUEUE_HOLD", "REQUEUE_FED", "RESV_DEL_HOLD", "RESIZING", "SIGNALING", "STAGE_OUT"),
+    }
+)
+# What sbatch and squeue say when the job may have been accepted all the same.
+_UNCLEAR = re.compile(
+    r"timed out|timeout|did not answer|unable to contact|connection|communication|zero bytes|"
+    r"unexpected message|slurmctld.*(not|down)",
+    re.IGNORECASE,
+)
 
 
 def options(request: Request) -> list[list[str]]:
@@ -132,6 +147,112 @@ def active(name: str = "") -> dict[str, str] | None:
         return None
     rows = (line.split() for line in answer.text.splitlines())
     return {row[0]: row[1] for row in rows if len(row) == 2}
+
+
+def states(ids: Sequence[str]) -> dict[str, str] | None:
+    """Return the states of jobs that SLURM remembers, also of those that have ended.
+
+    Parameters
+    ----------
+    ids : sequence of str
+        Identifiers.
+
+    Returns
+    -------
+    dict or None
+        State by identifier; None if SLURM does not answer.
+    """
+    only = f"--jobs={','.join(ids)}"
+    answer = ask(["squeue", "--noheader", "--array", "--states=all", only, "--format=%i|%T"])
+    if answer.status != 0:
+        # That is said if there is none of them.
+        return {} if "invalid job id" in answer.errors.lower() else None
+    return _pairs(answer.text)
+
+
+def accounted(ids: Sequence[str]) -> dict[str, str]:
+    """Return the states of jobs in the accounting database.
+
+    Parameters
+    ----------
+    ids : sequence of str
+        Identifiers.
+
+    Returns
+    -------
+    dict
+        State by identifier; empty if there is no database.
+    """
+    # Long lists of members (118_[1-3,7]) are not cut.
+    whole = ["env", "SLURM_BITSTR_LEN=0"]
+    shown = ["--noheader", "--parsable2", "--format=JobID,State"]
+    answer = ask([*whole, "sacct", "-X", f"--jobs={','.join(ids)}", *shown])
+    return _pairs(answer.text) if answer.status == 0 else {}
+
+
+def _pairs(text: str) -> dict[str, str]:
+    rows = (line.strip().split("|") for line in text.splitlines())
+    return {row[0]: row[1] for row in rows if len(row) == 2}
+
+
+def unclear(answer: Answer) -> bool:
+    """Return whether a job may be in the queue although sbatch failed.
+
+    Parameters
+    ----------
+    answer : Answer
+        Of sbatch.
+
+    Returns
+    -------
+    bool
+    """
+    if answer.status == 0 or answer.status == TOO_SLOW or answer.status < 0:
+        return True
+    return answer.status != NOT_THERE and bool(_UNCLEAR.search(answer.errors))
+
+
+@dataclass(frozen=True)
+class Label:
+    """What tells a job in the queue from others of the same name.
+
+    Parameters
+    ----------
+    job_id : str
+        Identifier, ``118_3`` for the member of an array.
+    array : str
+        Identifier of the array, ``118``.
+    script : str
+        Its script.
+    comment : str
+        As given to sbatch.
+    """
+
+    job_id: str
+    array: str
+    script: str
+    comment: str
+
+
+def labels(name: str) -> list[Label] | None:
+    """Return the waiting and running jobs of one name.
+
+    Parameters
+    ----------
+    name : str
+        Of the jobs.
+
+    Returns
+    -------
+    list of Label or None
+        None if SLURM does not answer.
+    """
+    only = [f"--user={user()}", f"--name={name}"]
+    answer = ask(["squeue", "--noheader", "--array", *only, "--format=%i|%F|%o|%k"])
+    if answer.status != 0:
+        return None
+    rows = (line.strip().split("|", 3) for line in answer.text.splitlines())
+    return [Label(*row) for row in rows if len(row) == 4]
 
 
 def cancel(ids: Sequence[str]) -> None:
