@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from pyflowreg.cluster import generic, pbs, sge, slurm
-from pyflowreg.cluster.jobbook import JobBook, JobRecord, digest_of
+from pyflowreg.cluster import jobscripts, pbs, sge, slurm
+from pyflowreg.cluster.jobbook import JobRecord, digest_of
 from pyflowreg.cluster.reports import evidence, failure_report
 from pyflowreg.cluster.requests import Request, clock, plain_name
 
@@ -118,6 +118,7 @@ def test_pbs_would_take_it(grammar, changes):
         ["-l", "walltime=1h"],
         ["-l", "select=1:mem=2gib"],
         ["-J", "1-1"],
+        ["-r", "n", "-J", "1-3"],
         ["-t", "1-3"],
         ["-pe", "smp", "2"],
         ["-cwd"],
@@ -158,8 +159,8 @@ def test_what_snakemake_writes_about_a_job(tmp_path):
         "resources": {"mem_mb": 900, "runtime": 12, "sge_queue": "all.q", "tmpdir": "/tmp"},
     }
     script.write_text(f"#!/bin/sh\n# properties = {json.dumps(properties)}\nx --attempt 2 --y\n")
-    found, attempt = generic.read_jobscript(script)
-    request = generic.request_of(found, "sge", "stage1_compensate a", LOG)
+    found, attempt = jobscripts.read_jobscript(script)
+    request = jobscripts.request_of(found, "sge", "stage1_compensate a", LOG)
     assert (attempt, request.threads, request.mem_mb, request.minutes) == (2, 4, 900, 12)
     assert request.site == {"queue": "all.q"}
 
@@ -208,62 +209,3 @@ def test_meanings():
     assert "12 min" in slurm.meaning("TIMEOUT", requested)
     assert slurm.meaning("CANCELLED by 0", requested).startswith("cancelled")
     assert slurm.meaning("FAILED", requested) == ""
-
-
-class Queue:
-    """A scheduler whose queue is given."""
-
-    NAME = "sge"
-
-    def __init__(self, jobs):
-        self.jobs = jobs
-        self.cancelled = []
-
-    def active(self, name=""):
-        return self.jobs
-
-    def cancel(self, ids):
-        self.cancelled += ids
-
-
-@pytest.fixture
-def book(tmp_path, monkeypatch):
-    monkeypatch.setenv("PYFLOWREG_CLUSTER_RUN", "2000000000-second")
-    monkeypatch.setenv("PYFLOWREG_QUEUE_SECONDS", "0")
-    return JobBook(tmp_path / "book")
-
-
-def test_a_job_of_an_earlier_run_is_followed(book, tmp_path):
-    record = record_of(tmp_path)
-    record.run = "1000000000-first"
-    book.write(record)
-    assert generic.adopt(Queue({"17": "r"}), book, record.slot, record.outputs) == "17"
-    assert generic.adopt(Queue({"17": "r"}), book, record.slot, record.outputs) is None, "now ours"
-
-
-def test_a_job_that_has_ended_is_not_followed(book, tmp_path):
-    record = record_of(tmp_path)
-    record.run, record.token = "1000000000-first", "token"
-    book.write(record)
-    book.exit_file("token").write_text("0")
-    assert generic.adopt(Queue({}), book, record.slot, record.outputs) is None
-
-
-def test_a_job_with_other_settings_is_cancelled(book, tmp_path):
-    record = record_of(tmp_path)
-    record.run = "1000000000-first"
-    book.write(record)
-    queue = Queue({"17": "r"})
-    assert generic.adopt(queue, book, record.slot, digest_of(["b"])) is None
-    assert queue.cancelled == ["17"]
-
-
-def test_the_book(book, tmp_path):
-    record = record_of(tmp_path)
-    book.write(record)
-    assert book.by_id("17") == record
-    assert book.by_id("18") is None
-    book.note_failure(record.slot, "input", "broken")
-    assert book.failure(record.slot) == {"kind": "input", "message": "broken"}
-    book.forget(record)
-    assert book.read(record.slot) is None

@@ -5,128 +5,29 @@ The scripts in profiles/sge and profiles/pbs call these functions.
 
 from __future__ import annotations
 
-import json
 import os
-import re
-import shlex
 import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
-from typing import Any
 
 from pyflowreg.cluster import pbs, sge
-from pyflowreg.cluster.commands import ask
-from pyflowreg.cluster.jobbook import (
-    RESULTS_VARIABLE,
-    RUN_VARIABLE,
-    JobBook,
-    JobRecord,
-    digest_of,
-    slot_of,
-)
+from pyflowreg.cluster.adoption import SUBMISSION_SECONDS, adopt, find, this_run
+from pyflowreg.cluster.commands import TOO_SLOW, ask
+from pyflowreg.cluster.jobbook import RESULTS_VARIABLE, JobBook, JobRecord, digest_of, slot_of
+from pyflowreg.cluster.jobscripts import SIGTERM_STATUS, read_jobscript, request_of, write_script
+from pyflowreg.cluster.queues import known_queue, seconds_of
 from pyflowreg.cluster.requests import Request, plain_name
+from pyflowreg.errors import PyflowregError
 
 SCHEDULERS: dict[str, ModuleType] = {sge.NAME: sge, pbs.NAME: pbs}
 
 RUNNING, SUCCESS, FAILED = "running", "success", "failed"
-PROPERTIES = "# properties = "
-# One question to the scheduler serves all jobs for so long.
-QUEUE_SECONDS = 10.0
 # How late a file of a finished job may become visible on a shared disk.
 GRACE_SECONDS = 60.0
-SIGTERM_STATUS = 143
-
-# Not a trap on EXIT: a bash that dies of SIGTERM runs it with the status of the last command, 0,
-# and a job that was cancelled would count as finished.
-SCRIPT = """\
-#!/bin/bash
-# {slot}
-finish() {{
-  echo "$1" > {exit}.new
-  mv {exit}.new {exit}
-  exit "$1"
-}}
-trap 'finish {terminated}' TERM
-/bin/bash {jobscript}
-finish $?
-"""
-
-
-def _seconds(variable: str, default: float) -> float:
-    try:
-        return float(os.environ.get(variable, default))
-    except ValueError:
-        return default
-
-
-def read_jobscript(jobscript: Path) -> tuple[dict[str, Any], int]:
-    """Return what Snakemake wrote about a job into its script.
-
-    Parameters
-    ----------
-    jobscript : Path
-        Made by Snakemake.
-
-    Returns
-    -------
-    tuple
-        Its properties, and the number of this attempt.
-
-    Raises
-    ------
-    ValueError
-        If it is no jobscript of Snakemake.
-    """
-    text = jobscript.read_text(encoding="utf-8")
-    for line in text.splitlines():
-        if line.startswith(PROPERTIES):
-            attempt = re.search(r"--attempt '?(\d+)", text)
-            return json.loads(line[len(PROPERTIES) :]), int(attempt[1]) if attempt else 1
-    raise ValueError(f"{jobscript} has no line that begins with {PROPERTIES!r}")
-
-
-def request_of(properties: Mapping[str, Any], scheduler: str, slot: str, log: Path) -> Request:
-    """Return what a job asks for.
-
-    Parameters
-    ----------
-    properties : mapping
-        Of the jobscript.
-    scheduler : str
-        Resources that begin with its name are those of the site: ``sge_queue`` and the like.
-    slot : str
-        See `slot_of`.
-    log : Path
-        Gets what the job writes.
-
-    Returns
-    -------
-    Request
-    """
-    resources: Mapping[str, Any] = properties.get("resources") or {}
-    prefix = f"{scheduler}_"
-    site = {key[len(prefix) :]: str(v) for key, v in resources.items() if key.startswith(prefix)}
-    return Request(
-        name=slot,
-        log=log,
-        threads=max(1, int(properties.get("threads") or 1)),
-        mem_mb=_whole(resources.get("mem_mb")),
-        minutes=_whole(resources.get("runtime")),
-        gpus=_whole(resources.get("gpu")),
-        disk_mb=_whole(resources.get("disk_mb")),
-        site=site,
-    )
-
-
-def _whole(value: Any) -> int:
-    try:
-        return max(0, int(float(value)))
-    except (TypeError, ValueError):
-        return 0
 
 
 def submit(scheduler: str, jobscript: Path) -> int:
@@ -149,123 +50,71 @@ def submit(scheduler: str, jobscript: Path) -> int:
     rule = str(properties.get("rule") or properties.get("groupid") or "job")
     slot = slot_of(rule, properties.get("wildcards") or {})
     outputs = digest_of(properties.get("output") or [os.environ.get(RESULTS_VARIABLE, "")])
-    running = adopt(module, book, slot, outputs)
+    try:
+        running = adopt(module, book, slot, outputs)
+    except PyflowregError as error:
+        sys.stderr.write(f"{error}\n")
+        return 1
     if running is not None:
         _say(running)
         return 0
     book.forget_failure(slot)
-    token = f"{plain_name(slot)}-{uuid.uuid4().hex[:8]}"
-    log = book.file("logs", f"{plain_name(slot)}-{attempt}-{token[-8:]}.log")
-    request = request_of(properties, scheduler, slot, log)
-    script = _write_script(book, slot, token, jobscript)
+    mark = uuid.uuid4().hex[:8]
+    token = f"{plain_name(slot)}-{mark}"
+    log = book.file("logs", f"{plain_name(slot)}-{attempt}-{mark}.log")
+    request = request_of(properties, scheduler, module.job_name(slot, mark), log)
+    record = JobRecord(
+        slot=slot,
+        job_id="",
+        outputs=outputs,
+        run=this_run(),
+        attempt=attempt,
+        log=[str(path) for path in properties.get("log") or []],
+        scheduler_log=str(log),
+        token=token,
+        requested=_requested(request),
+        submitted=time.time(),
+        scheduler=scheduler,
+        name=request.name,
+        submitter=f"{os.uname().nodename}:{os.getpid()}",
+    )
+    script = write_script(book, slot, token, jobscript)
+    return _hand_over(module, book, record, request, script)
+
+
+def _requested(request: Request) -> dict[str, int]:
+    return {
+        "mem_mb": request.mem_mb,
+        "runtime": request.minutes,
+        "threads": request.threads,
+        "gpu": request.gpus,
+    }
+
+
+def _hand_over(
+    module: ModuleType, book: JobBook, record: JobRecord, request: Request, script: Path
+) -> int:
+    """Enter a job in the book, submit it, and enter its identifier; return an exit status.
+
+    It is entered first, so that it is found by its name if this process is killed. The same if
+    the answer is lost: a scheduler may have taken a job although its command failed.
+    """
+    book.write(record)
     flat = [word for option in module.options(request) for word in option]
-    answer = ask([module.SUBMIT, *module.submit_flags(), *flat, str(script)], patience=300)
+    command = [module.SUBMIT, *module.submit_flags(), *flat, str(script)]
+    answer = ask(command, patience=SUBMISSION_SECONDS)
     identifier = module.job_id(answer.text) if answer.status == 0 else None
     if identifier is None:
-        sys.stderr.write(f"{answer.text}{answer.errors}")
-        return answer.status or 1
-    book.write(
-        JobRecord(
-            slot=slot,
-            job_id=identifier,
-            outputs=outputs,
-            run=this_run(),
-            attempt=attempt,
-            log=[str(path) for path in properties.get("log") or []],
-            scheduler_log=str(log),
-            token=token,
-            requested={
-                "mem_mb": request.mem_mb,
-                "runtime": request.minutes,
-                "threads": request.threads,
-                "gpu": request.gpus,
-            },
-            submitted=time.time(),
-        )
-    )
-    _say(identifier)
-    return 0
-
-
-def _write_script(book: JobBook, slot: str, token: str, jobscript: Path) -> Path:
-    """Write a script that runs another one and leaves its exit status."""
-    script = book.file("scripts", f"{token}.sh")
-    text = SCRIPT.format(
-        slot=" ".join(slot.split()),
-        exit=shlex.quote(str(book.exit_file(token))),
-        jobscript=shlex.quote(str(jobscript.absolute())),
-        terminated=SIGTERM_STATUS,
-    )
-    script.write_text(text, encoding="utf-8")
-    return script
-
-
-def adopt(module: ModuleType, book: JobBook, slot: str, outputs: str) -> str | None:
-    """Return the job of an earlier run that makes the same files and has not failed.
-
-    A job of that slot which makes other files, because settings were changed, is cancelled: the
-    two would write into one folder.
-
-    Parameters
-    ----------
-    module : module
-        Of the scheduler.
-    book : JobBook
-        Of the session.
-    slot : str
-        See `slot_of`.
-    outputs : str
-        Digest of the files.
-
-    Returns
-    -------
-    str or None
-        Its identifier.
-    """
-    record = book.read(slot)
-    if record is None or record.run == this_run():
-        return None
-    queue = _queue(module, book)
-    alive = queue is None or record.job_id in queue["jobs"]
-    if record.outputs != outputs:
-        if alive:
-            module.cancel([record.job_id])
-        return None
-    if not alive and not _finished_meanwhile(book, record):
-        return None
-    record.run = this_run()
+        found = find(module, record)
+        if not found:
+            sys.stderr.write(f"{answer.text}{answer.errors}")
+            if found is False and answer.status not in (0, TOO_SLOW):
+                book.forget(record)  # refused
+            return answer.status or 1
+    record.job_id = identifier or record.job_id
     book.write(record)
-    sys.stderr.write(f"{slot}: job {record.job_id} of an earlier run goes on.\n")
-    return record.job_id
-
-
-def _finished_meanwhile(book: JobBook, record: JobRecord) -> bool:
-    """Return whether a job has succeeded since Snakemake looked for its files."""
-    if not record.token or book.exit_status(record.token) != 0:
-        return False
-    return book.exit_file(record.token).stat().st_mtime >= started_of(this_run())
-
-
-def this_run() -> str:
-    """Return the name of this run; empty outside of one."""
-    return os.environ.get(RUN_VARIABLE, "")
-
-
-def started_of(run: str) -> float:
-    """Return when a run was started.
-
-    Parameters
-    ----------
-    run : str
-        Its name, which begins with that time.
-
-    Returns
-    -------
-    float
-        Seconds since 1970; infinity if the name does not tell.
-    """
-    found = re.match(r"(\d+)-", run)
-    return float(found[1]) if found else float("inf")
+    _say(record.job_id)
+    return 0
 
 
 def status(scheduler: str, identifier: str) -> int:
@@ -336,10 +185,20 @@ def _status_of(module: ModuleType, book: JobBook, record: JobRecord) -> str:
         return SUCCESS
     if code is not None:
         return _conclude(module, book, record, code)
-    queue = _queue(module, book)
-    if queue is None or queue["time"] < record.submitted:
+    queue = known_queue(module, book)
+    if queue is None or queue["asked"] < record.submitted:
         return RUNNING
     state = queue["jobs"].get(record.job_id)
+    if state is not None and record.name and this_run() not in ("", record.run):
+        # Followed without a look at its name, because the scheduler did not answer.
+        ours = find(module, record)
+        if ours is None:
+            return RUNNING
+        if ours:
+            record.run = this_run()
+            book.write(record)
+        else:
+            state = None
     if state is not None:
         if not module.is_stuck(state):
             return RUNNING
@@ -355,7 +214,7 @@ def _status_of(module: ModuleType, book: JobBook, record: JobRecord) -> str:
         book.forget(record)
         return SUCCESS
     late = time.time() - record.missing_since
-    if known is None and late < _seconds("PYFLOWREG_GRACE_SECONDS", GRACE_SECONDS):
+    if known is None and late < seconds_of("PYFLOWREG_GRACE_SECONDS", GRACE_SECONDS):
         return RUNNING
     record.verdict = verdict
     book.write(record)
@@ -370,27 +229,6 @@ def _conclude(module: ModuleType, book: JobBook, record: JobRecord, code: int) -
     record.verdict = verdict
     book.write(record)
     return FAILED
-
-
-def _queue(module: ModuleType, book: JobBook) -> dict[str, Any] | None:
-    """Return the jobs in the queue, asking the scheduler at most once in `QUEUE_SECONDS`."""
-    path = book.file("queue", f"{module.NAME}.json")
-    try:
-        kept: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        age = time.time() - kept["time"]
-        if 0 <= age < _seconds("PYFLOWREG_QUEUE_SECONDS", QUEUE_SECONDS):
-            return kept
-    except (OSError, ValueError, KeyError):
-        pass
-    asked = time.time()
-    jobs = module.active()
-    if jobs is None:
-        return None
-    fresh = {"time": asked, "jobs": jobs}
-    beside = path.with_name(f".{uuid.uuid4().hex}")
-    beside.write_text(json.dumps(fresh), encoding="utf-8")
-    beside.replace(path)
-    return fresh
 
 
 def cancel(scheduler: str, identifiers: Sequence[str]) -> int:

@@ -39,11 +39,11 @@ class JobRecord:
     slot : str
         Rule and wildcards: of two jobs with one slot, only one may run.
     job_id : str
-        The scheduler's identifier.
+        The scheduler's identifier; empty until the scheduler has told it.
     outputs : str
         Digest of the files it makes.
     run : str
-        The run that submitted it.
+        The run that submitted it, or that has made sure that it is the session's.
     attempt : int
         Snakemake's count of tries, from 1.
     log : list of str
@@ -60,6 +60,12 @@ class JobRecord:
         When it was first found neither in the queue nor finished; 0: not yet.
     verdict : str
         How it ended, in words; empty before, and after success.
+    scheduler : str
+        "sge" or "pbs"; empty for SLURM, whose queue tells the session of a job.
+    name : str
+        Of the job in the scheduler, like no other job's.
+    submitter : str
+        Machine and process that submits it, as host:number.
     """
 
     slot: str
@@ -74,6 +80,9 @@ class JobRecord:
     submitted: float = 0.0
     missing_since: float = 0.0
     verdict: str = ""
+    scheduler: str = ""
+    name: str = ""
+    submitter: str = ""
 
 
 def slot_of(rule: str, wildcards: Mapping[str, str] | Iterable[str]) -> str:
@@ -176,7 +185,8 @@ class JobBook:
         """
         path = self._path("jobs", record.slot)
         _store(path, asdict(record))
-        _store(self.folder / "ids" / record.job_id, record.slot)
+        if record.job_id:
+            _store(self.folder / "ids" / record.job_id, record.slot)
 
     def by_id(self, job_id: str) -> JobRecord | None:
         """Return a job by its identifier.
@@ -203,7 +213,9 @@ class JobBook:
         record : JobRecord
             Its log stays.
         """
-        paths = [self._path("jobs", record.slot), self.folder / "ids" / record.job_id]
+        paths = [self._path("jobs", record.slot)]
+        if record.job_id:
+            paths.append(self.folder / "ids" / record.job_id)
         if record.token:
             paths += [self.exit_file(record.token), self.folder / "scripts" / f"{record.token}.sh"]
         for path in paths:

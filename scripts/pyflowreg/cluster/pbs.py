@@ -12,6 +12,7 @@ from pyflowreg.cluster.jobbook import JobRecord
 from pyflowreg.cluster.requests import Request, clock, plain_name
 
 NAME = "pbs"
+TITLE = "PBS"
 SUBMIT = "qsub"
 DIRECTIVE = "#PBS"
 TASK = "PBS_ARRAY_INDEX"
@@ -37,7 +38,9 @@ def options(request: Request) -> list[list[str]]:
         For the command line, or for lines that begin with #PBS.
     """
     name = plain_name(request.name, LONGEST_NAME)
-    result = [["-N", name], ["-j", "oe"], ["-o", str(request.log)], ["-r", "n"], ["-V"]]
+    result = [["-N", name], ["-j", "oe"], ["-o", str(request.log)], ["-V"]]
+    if not request.array:  # an array that must not be run again is refused
+        result.append(["-r", "n"])
     result.append(["-W", f"umask={request.option('umask', UMASK)}"])
     # One -l only: some wrappers of other schedulers take just the last.
     limits = [_chunk(request)]
@@ -123,6 +126,41 @@ def active(name: str = "") -> dict[str, str] | None:
     if answer.status != 0:
         return None
     return {line.strip(): "active" for line in answer.text.splitlines() if line.strip()}
+
+
+def job_name(slot: str, mark: str) -> str:
+    """Return the name of a job, which ends with what no other job has.
+
+    Parameters
+    ----------
+    slot : str
+        Rule and wildcards.
+    mark : str
+        Eight letters and digits.
+
+    Returns
+    -------
+    str
+        As long as older versions allow.
+    """
+    return f"{plain_name(slot, LONGEST_NAME - len(mark) - 1)}-{mark}"
+
+
+def named(name: str) -> list[str] | None:
+    """Return the jobs of this user that wait or run under a name.
+
+    Parameters
+    ----------
+    name : str
+        See `job_name`.
+
+    Returns
+    -------
+    list of str or None
+        Identifiers; None if PBS does not answer.
+    """
+    answer = ask(["qselect", "-u", user_name(), "-N", name])
+    return answer.text.split() if answer.status == 0 else None
 
 
 def is_stuck(state: str) -> bool:

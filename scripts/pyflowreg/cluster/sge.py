@@ -11,6 +11,7 @@ from pyflowreg.cluster.jobbook import JobRecord
 from pyflowreg.cluster.requests import Request, plain_name
 
 NAME = "sge"
+TITLE = "Grid Engine"
 SUBMIT = "qsub"
 DIRECTIVE = "#$"
 TASK = "SGE_TASK_ID"
@@ -20,6 +21,8 @@ SITE_KEYS = ("queue", "project", "account", "pe", "memory", "time", "disk", "gpu
 ACCOUNTING_SECONDS = 10.0
 # "failed" of the accounting record: the job was killed at one of its limits.
 _AT_LIMIT = 37
+# Letters of a name that qstat shows.
+_SHOWN = 10
 
 
 def options(request: Request) -> list[list[str]]:
@@ -123,11 +126,54 @@ def active(name: str = "") -> dict[str, str] | None:
     dict or None
         State by identifier; None if Grid Engine does not answer.
     """
+    rows = _rows()
+    return None if rows is None else {row[0]: row[4] for row in rows}
+
+
+def _rows() -> list[list[str]] | None:
+    """Return identifier, priority, name, user and state of each job, and more."""
     answer = ask(["qstat", "-u", user()])
     if answer.status != 0:
         return None
     rows = (line.split() for line in answer.text.splitlines())
-    return {row[0]: row[4] for row in rows if len(row) > 4 and row[0].isdigit()}
+    return [row for row in rows if len(row) > 4 and row[0].isdigit()]
+
+
+def job_name(slot: str, mark: str) -> str:
+    """Return the name of a job, which begins with what no other job has.
+
+    Parameters
+    ----------
+    slot : str
+        Rule and wildcards.
+    mark : str
+        Eight letters and digits.
+
+    Returns
+    -------
+    str
+        The first ten letters are all that qstat shows.
+    """
+    return plain_name(f"p{mark}_{slot}")
+
+
+def named(name: str) -> list[str] | None:
+    """Return the jobs of this user that wait or run under a name.
+
+    Parameters
+    ----------
+    name : str
+        See `job_name`.
+
+    Returns
+    -------
+    list of str or None
+        Identifiers; None if Grid Engine does not answer.
+    """
+    rows = _rows()
+    if rows is None:
+        return None
+    return [row[0] for row in rows if row[2][:_SHOWN] == name[:_SHOWN]]
 
 
 def is_stuck(state: str) -> bool:
@@ -193,6 +239,8 @@ def ended(record: JobRecord) -> tuple[bool | None, str]:
     if answer.status != 0:
         return None, "killed from outside (qdel, an administrator, or a node that failed)"
     entry = dict(re.findall(r"^(\w+)\s+(.*?)\s*$", answer.text, re.MULTILINE))
+    if record.name and entry.get("jobname", record.name)[:_SHOWN] != record.name[:_SHOWN]:
+        return None, "lost; its number is another job's by now"
     failed = _leading(entry.get("failed", "0"))
     if failed == 0 and _leading(entry.get("exit_status", "0")) == 0:
         return True, ""

@@ -232,6 +232,8 @@ def parse(words: list[str], script: str, default_name: str) -> Job:
     _queue(job, last.get("q", "workq"))
     if "J" in last:
         _array(job, last["J"])
+        if last.get("r") == "n":
+            raise RejectError("qsub: cannot submit non-rerunable Array Job")
     return job
 
 

@@ -343,7 +343,9 @@ def qstat(words: list[str]) -> int:
 
 def qselect(words: list[str]) -> int:
     with locked():
-        _, found, status = each(words, "qselect", "u:q:s:xH")
+        given, found, status = each(words, "qselect", "u:q:s:N:xH")
+    if "-N" in given:
+        found = [entry for entry in found if entry["job"]["name"] == given["-N"]]
     for entry in found:
         sys.stdout.write(f"{identifier(entry)}\n")
     return status
