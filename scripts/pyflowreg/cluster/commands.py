@@ -11,6 +11,8 @@ from dataclasses import dataclass
 PATIENCE_SECONDS = 30.0
 NOT_THERE = 127
 TOO_SLOW = 124
+# How a job ended of which Grid Engine or PBS knows nothing else.
+KILLED = "killed from outside (qdel, an administrator, or a node that failed)"
 
 
 @dataclass(frozen=True)
@@ -64,3 +66,15 @@ def user() -> str:
         return getpass.getuser()
     except (KeyError, OSError):  # no entry for this user on the machine
         return str(os.getuid())
+
+
+def qdel(ids: Sequence[str]) -> None:
+    """Cancel jobs of Grid Engine or PBS; those that have ended already are no error.
+
+    Parameters
+    ----------
+    ids : sequence of str
+        Identifiers.
+    """
+    if ids:
+        ask(["qdel", *ids])

@@ -223,10 +223,7 @@ def _status_of(module: ModuleType, book: JobBook, record: JobRecord) -> str:
 
 def _conclude(module: ModuleType, book: JobBook, record: JobRecord, code: int) -> str:
     """Enter how a job ended that left an exit status other than 0."""
-    verdict = ""
-    if code == SIGTERM_STATUS:
-        verdict = module.ended(record)[1]
-    record.verdict = verdict
+    record.verdict = module.ended(record)[1] if code == SIGTERM_STATUS else ""
     book.write(record)
     return FAILED
 

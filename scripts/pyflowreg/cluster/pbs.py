@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from pathlib import Path
 
-from pyflowreg.cluster.commands import ask
+from pyflowreg.cluster.commands import KILLED, ask, qdel
 from pyflowreg.cluster.commands import user as user_name
 from pyflowreg.cluster.jobbook import JobRecord
 from pyflowreg.cluster.requests import Request, clock, plain_name
@@ -22,6 +21,8 @@ SITE_KEYS = ("queue", "account", "project", "chunk", "disk", "gpu", "umask", "ex
 LONGEST_NAME = 15  # of older versions
 # Jobs start with umask 077 otherwise, and the group could not read the results.
 UMASK = "022"
+
+cancel = qdel
 
 
 def options(request: Request) -> list[list[str]]:
@@ -195,18 +196,6 @@ def why_stuck(identifier: str) -> str:
     return f"job {identifier} could not be started"
 
 
-def cancel(ids: Sequence[str]) -> None:
-    """Cancel jobs; those that have ended already are no error.
-
-    Parameters
-    ----------
-    ids : sequence of str
-        Identifiers.
-    """
-    if ids:
-        ask(["qdel", *ids])
-
-
 def ended(record: JobRecord) -> tuple[bool | None, str]:
     """Return how a job ended that left no exit status, or that of a signal.
 
@@ -230,4 +219,4 @@ def ended(record: JobRecord) -> tuple[bool | None, str]:
         return False, f"killed because it needed more than the {mem_mb} MB it had reserved"
     if found:
         return False, f"ended at its time limit of {record.requested.get('runtime', 0)} min"
-    return None, "killed from outside (qdel, an administrator, or a node that failed)"
+    return None, KILLED

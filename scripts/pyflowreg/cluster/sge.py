@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
 
-from pyflowreg.cluster.commands import ask, user
+from pyflowreg.cluster.commands import KILLED, ask, qdel, user
 from pyflowreg.cluster.jobbook import JobRecord
 from pyflowreg.cluster.requests import Request, plain_name
 
@@ -23,6 +22,8 @@ ACCOUNTING_SECONDS = 10.0
 _AT_LIMIT = 37
 # Letters of a name that qstat shows.
 _SHOWN = 10
+
+cancel = qdel
 
 
 def options(request: Request) -> list[list[str]]:
@@ -210,18 +211,6 @@ def why_stuck(identifier: str) -> str:
     return f"could not be started: {found[1].strip() if found else 'state Eqw'}"
 
 
-def cancel(ids: Sequence[str]) -> None:
-    """Cancel jobs; those that have ended already are no error.
-
-    Parameters
-    ----------
-    ids : sequence of str
-        Identifiers.
-    """
-    if ids:
-        ask(["qdel", *ids])
-
-
 def ended(record: JobRecord) -> tuple[bool | None, str]:
     """Return how a job ended that left no exit status.
 
@@ -237,7 +226,7 @@ def ended(record: JobRecord) -> tuple[bool | None, str]:
     """
     answer = ask(["qacct", "-j", record.job_id], ACCOUNTING_SECONDS)
     if answer.status != 0:
-        return None, "killed from outside (qdel, an administrator, or a node that failed)"
+        return None, KILLED
     entry = dict(re.findall(r"^(\w+)\s+(.*?)\s*$", answer.text, re.MULTILINE))
     if record.name and entry.get("jobname", record.name)[:_SHOWN] != record.name[:_SHOWN]:
         return None, "lost; its number is another job's by now"
@@ -250,7 +239,7 @@ def ended(record: JobRecord) -> tuple[bool | None, str]:
         return False, f"ended at its time limit of {minutes} min"
     if mem_mb and _megabytes(entry.get("maxvmem", "0")) >= 0.98 * mem_mb:
         return False, f"killed, probably because it needed more than the {mem_mb} MB it reserved"
-    return False, "killed from outside (qdel, an administrator, or a node that failed)"
+    return False, KILLED
 
 
 def _leading(text: str) -> float:
