@@ -40,6 +40,10 @@ def _pool(process: int) -> ThreadPoolExecutor:
     return ThreadPoolExecutor(MOST_THREADS, "pyflowreg", initializer=mark)
 
 
+class AbandonedError(Exception):
+    """Ends, in its thread, work whose result nobody waits for any more."""
+
+
 class _Runner:
     """One of several threads that take the next number until none is left or one has failed.
 
@@ -53,6 +57,8 @@ class _Runner:
         Set by the first that fails.
     turns : context manager
         Entered for every call.
+    abandoned : threading.Event, optional
+        Set when nobody wants the results any more.
     """
 
     def __init__(
@@ -61,11 +67,13 @@ class _Runner:
         numbers: Iterator[int],
         stop: threading.Event,
         turns: AbstractContextManager[Any],
+        abandoned: threading.Event | None,
     ) -> None:
         self._function = function
         self._numbers = numbers
         self._stop = stop
         self._turns = turns
+        self._abandoned = abandoned
         self.number = -1
 
     def __call__(self) -> None:
@@ -75,7 +83,7 @@ class _Runner:
                 self.number = number
                 with self._turns:
                     self._function(number)
-                if self._stop.is_set():
+                if self._stop.is_set() or (self._abandoned and self._abandoned.is_set()):
                     break
             finished = True
         finally:
@@ -104,7 +112,10 @@ def for_each(function: Callable[[int], None], count: int, threads: int) -> None:
     stop = threading.Event()
     numbers = _Numbers(count)
     turns = getattr(_own, "turns", nullcontext())
-    runners = [_Runner(function, numbers, stop, turns) for _ in range(min(threads, count))]
+    abandoned = getattr(_own, "abandoned", None)
+    runners = [
+        _Runner(function, numbers, stop, turns, abandoned) for _ in range(min(threads, count))
+    ]
     pool = _pool(os.getpid())
     results: list[Future[None]] = []
     try:
@@ -116,6 +127,8 @@ def for_each(function: Callable[[int], None], count: int, threads: int) -> None:
         for result in results:
             result.cancel()
         wait(results)
+    if abandoned and abandoned.is_set():
+        raise AbandonedError
     failures = [
         (runner.number, error)
         for runner, result in zip(runners, results, strict=True)
@@ -192,15 +205,17 @@ def overlapped(
     Yields
     ------
     result
-        Of every item, in their order. Leaving the iteration waits for the calls that are begun.
+        Of every item, in their order. Leaving the iteration early ends the calls that are begun
+        after the numbers they are working on.
     """
     if threads == 1:
         yield from map(function, items)
         return
     turns = threading.Semaphore(threads)
+    abandoned = threading.Event()
 
     def share() -> None:
-        _own.turns = turns
+        _own.turns, _own.abandoned = turns, abandoned
 
     pool = ThreadPoolExecutor(2, "pyflowreg-chunk", initializer=share)
     begun: deque[Future[Result]] = deque()
@@ -223,6 +238,7 @@ def overlapped(
         while begun:
             yield begun.popleft().result()
     finally:
+        abandoned.set()
         pool.shutdown(cancel_futures=True)
 
 
@@ -239,10 +255,16 @@ class Behind:
 
     def submit(self, function: Callable[..., None], *arguments: Any) -> None:
         """Wait for the call before, raise its error, or begin this one."""
-        self._finish()
+        self.wait()
         self._waiting.append(self._thread.submit(function, *arguments))
 
-    def _finish(self) -> None:
+    @property
+    def is_idle(self) -> bool:
+        """Whether a call would begin at once."""
+        return all(call.done() for call in tuple(self._waiting))
+
+    def wait(self) -> None:
+        """Wait for the last call, and raise its error."""
         while self._waiting:
             self._waiting.popleft().result()
 
@@ -257,6 +279,6 @@ class Behind:
     ) -> None:
         try:
             if kind is None:
-                self._finish()
+                self.wait()
         finally:
             self._thread.shutdown(cancel_futures=True)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import glob
 import json
+import logging
 import os
 import shutil
 import uuid
@@ -19,6 +21,8 @@ from numpy.typing import ArrayLike
 from pyflowreg.errors import OutputError
 from pyflowreg.io.failures import make_folder, writing, writing_among_others
 from pyflowreg.io.stack import Stack
+
+logger = logging.getLogger(__name__)
 
 # File systems (some network and FUSE mounts) that cannot flush a folder say so with these.
 _NO_FOLDER_SYNC = frozenset({errno.EINVAL, errno.ENOTSUP, errno.EACCES, errno.EBADF})
@@ -61,7 +65,23 @@ def temporary_sibling(path: Path) -> Path:
     return path.with_name(f".{path.stem[:32]}-{uuid.uuid4().hex[:12]}.tmp{path.suffix}")
 
 
-def _sync_file(path: Path) -> None:
+def remove_leftovers(targets: Sequence[Path]) -> None:
+    """Remove the temporary files of processes that were killed while they wrote `targets`.
+
+    Parameters
+    ----------
+    targets : sequence of Path
+        Files nobody else is writing now.
+    """
+    for target in targets:
+        name = f".{glob.escape(target.stem[:32])}-{'[0-9a-f]' * 12}.tmp{target.suffix}"
+        for file in target.parent.glob(name):
+            logger.info("%s was left by a run that was killed, and is removed.", file)
+            file.unlink(missing_ok=True)
+
+
+def sync_file(path: Path) -> None:
+    """Wait until a file is on the disk."""
     descriptor = os.open(path, os.O_RDWR)
     try:
         os.fsync(descriptor)
@@ -69,7 +89,8 @@ def _sync_file(path: Path) -> None:
         os.close(descriptor)
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
+    """Wait until the names in a folder are on the disk, where the file system can do that."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -117,7 +138,7 @@ def atomic_paths(paths: Sequence[str | os.PathLike[str]]) -> Iterator[list[Path]
                 shutil.copyfile(local, file)
                 local.unlink()
             for file in temporary:
-                _sync_file(file)
+                sync_file(file)
         for file, target in zip(temporary, targets, strict=True):
             with writing(target):
                 file.replace(target)
@@ -128,7 +149,7 @@ def atomic_paths(paths: Sequence[str | os.PathLike[str]]) -> Iterator[list[Path]
             if os.path.lexists(file):
                 file.unlink(missing_ok=True)
     for folder in {target.parent for target in targets}:
-        _sync_folder(folder)
+        sync_folder(folder)
 
 
 @contextlib.contextmanager

@@ -53,13 +53,15 @@ class MaskWriter(Hdf5BaseWriter):
         (T, H, W).
     """
 
+    variable = True
+
     def __init__(self, path: str | os.PathLike[str], shape: tuple[int, int, int]) -> None:
         super().__init__([Path(path)], (*shape, 1), np.uint8)
 
     def _open(self, temporary: list[Path]) -> None:
         frames, height, width, _ = self.shape
         file = self._create(temporary[0])
-        self._dataset = file.create_dataset(
+        dataset = file.create_dataset(
             "idx",
             shape=(frames, height, width),
             maxshape=(None, height, width),
@@ -69,6 +71,7 @@ class MaskWriter(Hdf5BaseWriter):
             compression_opts=1,
             shuffle=True,
         )
+        self._set_datasets([dataset])
 
     def write(self, frames: Frames) -> None:
         """Append masks.
@@ -80,9 +83,6 @@ class MaskWriter(Hdf5BaseWriter):
         """
         masks = np.where(frames, np.uint8(255), np.uint8(0)) if frames.dtype == bool else frames
         super().write(masks[..., np.newaxis])
-
-    def _write(self, frames: Frames, start: int) -> None:
-        self._append(self._dataset, frames[..., 0], start)
 
 
 class FieldWriter(Hdf5BaseWriter):
@@ -102,16 +102,18 @@ class FieldWriter(Hdf5BaseWriter):
     def _open(self, temporary: list[Path]) -> None:
         frames, height, width, _ = self.shape
         file = self._create(temporary[0])
-        self._datasets = [
-            file.create_dataset(
-                name,
-                shape=(frames, height, width),
-                maxshape=(None, height, width),
-                chunks=(1, height, width),
-                dtype=np.float32,
-            )
-            for name in ("u", "v")
-        ]
+        self._set_datasets(
+            [
+                file.create_dataset(
+                    name,
+                    shape=(frames, height, width),
+                    maxshape=(None, height, width),
+                    chunks=(1, height, width),
+                    dtype=np.float32,
+                )
+                for name in ("u", "v")
+            ]
+        )
 
     def write(self, frames: Frames) -> None:
         """Append fields.
@@ -122,10 +124,6 @@ class FieldWriter(Hdf5BaseWriter):
             Displacements u (right) and v (down) in pixels; kept as float32.
         """
         super().write(np.asarray(frames, dtype=np.float32))
-
-    def _write(self, frames: Frames, start: int) -> None:
-        for k, dataset in enumerate(self._datasets):
-            self._append(dataset, frames[..., k], start)
 
 
 def _variant(path: str | os.PathLike[str]) -> Path:

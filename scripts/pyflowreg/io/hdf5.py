@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -205,20 +206,18 @@ class Hdf5Writer(Hdf5BaseWriter):
     def _open(self, temporary: list[Path]) -> None:
         frames, height, width, channels = self.shape
         file = self._create(temporary[0])
-        self._datasets = [
-            file.create_dataset(
-                f"ch{k + 1}",
-                shape=(frames, height, width),
-                maxshape=(None, height, width),
-                chunks=(1, height, width),
-                dtype=self.dtype,
-            )
-            for k in range(channels)
-        ]
-
-    def _write(self, frames: Frames, start: int) -> None:
-        for k, dataset in enumerate(self._datasets):
-            self._append(dataset, frames[..., k], start)
+        self._set_datasets(
+            [
+                file.create_dataset(
+                    f"ch{k + 1}",
+                    shape=(frames, height, width),
+                    maxshape=(None, height, width),
+                    chunks=(1, height, width),
+                    dtype=self.dtype,
+                )
+                for k in range(channels)
+            ]
+        )
 
 
 class CaimanWriter(Hdf5BaseWriter):
@@ -228,14 +227,14 @@ class CaimanWriter(Hdf5BaseWriter):
         frames, height, width, channels = self.shape
         rest = (height, width) if channels == 1 else (height, width, channels)
         file = self._create(temporary[0])
-        self._dataset = file.create_dataset(
+        dataset = file.create_dataset(
             "mov",
             shape=(frames, *rest),
             maxshape=(None, *rest),
             chunks=(1, *rest),
             dtype=self.dtype,
         )
+        self._set_datasets([dataset])
 
-    def _write(self, frames: Frames, start: int) -> None:
-        block = frames[..., 0] if self.shape[3] == 1 else frames
-        self._append(self._dataset, block, start)
+    def _planes(self, frame: Frames) -> Sequence[Frames]:
+        return [frame[..., 0] if self.shape[3] == 1 else frame]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 import zlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import ClassVar
 
@@ -196,7 +197,7 @@ class MatWriter(Hdf5BaseWriter):
         frames, height, width, channels = self.shape
         self._temporary = temporary[0]
         file = self._create(self._temporary, userblock_size=512)
-        self._datasets = []
+        datasets = []
         for k in range(channels):
             dataset = file.create_dataset(
                 f"ch{k + 1}",
@@ -208,11 +209,11 @@ class MatWriter(Hdf5BaseWriter):
             dataset.attrs["MATLAB_class"] = np.bytes_(
                 self._CLASSES.get(self.dtype.name, self.dtype.name)
             )
-            self._datasets.append(dataset)
+            datasets.append(dataset)
+        self._set_datasets(datasets)
 
-    def _write(self, frames: Frames, start: int) -> None:
-        for k, dataset in enumerate(self._datasets):
-            self._append(dataset, frames[..., k].transpose(0, 2, 1), start)
+    def _planes(self, frame: Frames) -> Sequence[Frames]:
+        return list(frame.T)
 
     def _close(self) -> None:
         super()._close()

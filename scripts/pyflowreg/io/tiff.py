@@ -11,7 +11,6 @@ import contextlib
 import json
 import logging
 import math
-import os
 import re
 import struct
 import warnings
@@ -22,13 +21,14 @@ from typing import Any
 
 import numpy as np
 import tifffile
+from numpy.typing import NDArray
 
 from pyflowreg.errors import InputError
 from pyflowreg.io import scanimage
 from pyflowreg.io.axes import canonical_shape, guess_axes, to_canonical, user_axes
 from pyflowreg.io.base import BaseReader, Frames, InputOptions, Shape4, check_dtype, show_shape
+from pyflowreg.io.storage import StoredWriter
 from pyflowreg.io.tiff_pages import doubtful_pages, first_missing_page
-from pyflowreg.io.writing import BaseWriter
 
 logger = logging.getLogger(__name__)
 
@@ -333,7 +333,7 @@ def _spans_files(ome_xml: str) -> bool:
     return "<BinaryOnly" in ome_xml or len(set(re.findall(r'FileName="([^"]*)"', ome_xml))) > 1
 
 
-class TiffWriter(BaseWriter):
+class TiffWriter(StoredWriter):
     """One page per frame, C samples per pixel; BigTIFF when classic TIFF would be too small.
 
     The samples of a page are stored one channel after the other (planar), which ImageJ opens for
@@ -341,31 +341,40 @@ class TiffWriter(BaseWriter):
     """
 
     def _open(self, temporary: list[Path]) -> None:
-        self._tif = tifffile.TiffWriter(
-            os.fspath(temporary[0]), bigtiff=needs_bigtiff(self.shape, self.dtype)
-        )
+        file: Any = self._make_storage(temporary[0])
+        self._tif = tifffile.TiffWriter(file, bigtiff=needs_bigtiff(self.shape, self.dtype))
         frames, height, width, channels = self.shape
         layout = {"shape": [frames, height, width], "axes": "TYX"}
         if channels > 1:
             layout = {"shape": [frames, channels, height, width], "axes": "TCYX"}
         self._description: str | None = json.dumps(layout)
 
-    def _write(self, frames: Frames, start: int) -> None:
-        planar = self.shape[3] > 1
-        for frame in frames:
-            page = np.ascontiguousarray(frame.transpose(2, 0, 1) if planar else frame[..., 0])
-            self._tif.write(
-                page,
-                photometric="minisblack",
-                planarconfig="separate" if planar else None,
-                contiguous=True,
-                metadata=None,
-                description=self._description,
-            )
-            self._description = None
+    def _payloads(self, frame: Frames) -> list[Frames]:
+        page = frame.transpose(2, 0, 1) if self.shape[3] > 1 else frame[..., 0]
+        return [np.ascontiguousarray(page)]
+
+    def _blank(self, values: NDArray[np.uint8]) -> Frames:
+        _, height, width, channels = self.shape
+        page = (channels, height, width) if channels > 1 else (height, width)
+        return values.view(self.dtype).reshape(page)
+
+    def _put(self, stream: int, number: int, payload: Frames) -> None:
+        self._tif.write(
+            payload,
+            photometric="minisblack",
+            planarconfig="separate" if self.shape[3] > 1 else None,
+            contiguous=True,
+            metadata=None,
+            description=self._description,
+        )
+        self._description = None
+
+    def _payload_bytes(self) -> int:
+        return math.prod(self.shape[1:]) * self.dtype.itemsize
 
     def _close(self) -> None:
         self._tif.close()
+        self._storage.finish()
 
 
 def needs_bigtiff(shape: Shape4, dtype: np.dtype[Any]) -> bool:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import contextlib
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import DTypeLike
@@ -19,6 +19,16 @@ from pyflowreg.io.base import Frames, Shape4, check_dtype
 from pyflowreg.io.failures import writing
 
 logger = logging.getLogger(__name__)
+
+Position = Mapping[str, Any]
+"""How far a file is written: number of frames, and what else is needed to continue it (arrays)."""
+
+Files = Callable[[Sequence[Path]], AbstractContextManager[list[Path]]]
+"""Makes the context in which files are written under other names and published, `atomic_paths`."""
+
+
+class ResumeError(Exception):
+    """A file that was begun cannot be continued; it has to be made from its beginning."""
 
 
 class BaseWriter(ABC):
@@ -42,6 +52,7 @@ class BaseWriter(ABC):
         self.dtype = check_dtype(paths[0], np.dtype(dtype))
         self.frames_written = 0
         self._group: WriterGroup | None = None
+        self._continued: Position | None = None
 
     @abstractmethod
     def _open(self, temporary: list[Path]) -> None:
@@ -54,6 +65,29 @@ class BaseWriter(ABC):
     @abstractmethod
     def _close(self) -> None:
         """Finish the temporary files."""
+
+    @abstractmethod
+    def _repeat(self, position: Position) -> None:
+        """Bring the writer to where it was, in a file that holds the frames up to there."""
+
+    @abstractmethod
+    def sync(self) -> None:
+        """Wait until the frames written so far are on the disk."""
+
+    @abstractmethod
+    def position(self, frames: int) -> Position:
+        """Return what is needed to continue the file after its first `frames` frames."""
+
+    def continue_from(self, position: Position) -> None:
+        """Continue the temporary files, which are there, instead of making them.
+
+        Parameters
+        ----------
+        position : mapping
+            What `position` returned while they were written. The files are the same in the end,
+            byte by byte, as if they had been written at one go.
+        """
+        self._continued = position
 
     def write(self, frames: Frames) -> None:
         """Append frames.
@@ -91,10 +125,13 @@ class BaseWriter(ABC):
             self._group.__exit__(exc_type, exc, traceback)
 
     def begin(self, group: WriterGroup, temporary: list[Path]) -> None:
-        """Create the temporary files, one per path."""
+        """Create the temporary files, one per path, or open those to be continued."""
         with writing(self.paths[0]):
             self._open(temporary)
-        self._group = group
+            self._group = group
+            if self._continued is not None:
+                self._repeat(self._continued)
+                self.frames_written = int(self._continued["frames"])
 
     def finish(self) -> None:
         """Close the temporary files and check that every frame was written."""
@@ -128,20 +165,24 @@ class WriterGroup:
     ----------
     writers : sequence of BaseWriter
         Not to be entered by themselves.
+    files : callable
+        Where they are written first, and how they are published.
     """
 
-    def __init__(self, writers: Sequence[BaseWriter]) -> None:
+    def __init__(self, writers: Sequence[BaseWriter], files: Files = atomic_paths) -> None:
         self.writers = list(writers)
+        self._make_files = files
         self._files: AbstractContextManager[list[Path]] | None = None
 
     def __enter__(self) -> Self:
-        files = atomic_paths([path for writer in self.writers for path in writer.paths])
+        files = self._make_files([path for writer in self.writers for path in writer.paths])
         with contextlib.ExitStack() as undo:
             temporary = iter(files.__enter__())
             undo.push(files)
             for writer in self.writers:
-                writer.begin(self, [next(temporary) for _ in writer.paths])
+                own = [next(temporary) for _ in writer.paths]
                 undo.callback(writer.abandon)
+                writer.begin(self, own)
             undo.pop_all()
         self._files = files
         return self
@@ -189,10 +230,31 @@ class PerChannelWriter(BaseWriter):
         single: Shape4 = (shape[0], shape[1], shape[2], 1)
         self._parts = [writer([path], single, dtype) for path in paths]
 
+    def continue_from(self, position: Position) -> None:
+        """Continue the temporary files; all are at the same frame."""
+        super().continue_from(position)
+        for part in self._parts:
+            part.continue_from(position)
+
     def _open(self, temporary: list[Path]) -> None:
         for part, file in zip(self._parts, temporary, strict=True):
             with writing(part.paths[0]):
                 part._open([file])
+
+    def _repeat(self, position: Position) -> None:
+        for part in self._parts:
+            with writing(part.paths[0]):
+                part._repeat(position)
+
+    def sync(self) -> None:
+        """Wait until the frames written so far are on the disk."""
+        for part in self._parts:
+            with writing(part.paths[0]):
+                part.sync()
+
+    def position(self, frames: int) -> Position:
+        """Return what is needed to continue; frames of these formats have one size."""
+        return self._parts[0].position(frames)
 
     def _write(self, frames: Frames, start: int) -> None:
         for k, part in enumerate(self._parts):
