@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,17 +11,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pyflowreg.core.compilation.log import compile_log
-from pyflowreg.core.threads import Behind, available_threads
+from pyflowreg.core.threads import available_threads
 from pyflowreg.errors import ConfigError
 from pyflowreg.io import open_reader, output_paths
 from pyflowreg.io.atomic import atomic_save_npy, atomic_save_npz
 from pyflowreg.io.fields import FieldWriter, MaskWriter
 from pyflowreg.io.opening import make_writer
-from pyflowreg.io.writing import BaseWriter, WriterGroup
-from pyflowreg.motion_correction.correction import CorrectedChunk, RecordingCorrection
+from pyflowreg.motion_correction.checkpoint import Checkpoint
+from pyflowreg.motion_correction.correction import RecordingCorrection
 from pyflowreg.motion_correction.options import OFOptions
-from pyflowreg.motion_correction.progress import Progress, shown_messages
-from pyflowreg.motion_correction.statistics import STATISTICS, RunningMean
+from pyflowreg.motion_correction.progress import shown_messages
+from pyflowreg.motion_correction.recording_run import CorrectedRecording, Outputs, RecordingRun
+from pyflowreg.motion_correction.statistics import STATISTICS
 
 __all__ = ["available_threads", "compensate_recording", "correct_recording"]
 
@@ -30,25 +31,6 @@ logger = logging.getLogger(__name__)
 SUFFIXES = {"HDF5": "hdf5", "TIFF": "tif", "MAT": "mat", "CAIMAN_HDF5": "hdf5"}
 MASKS, FIELDS = "idx.hdf", "w.h5"
 STATISTICS_FILE, REFERENCE_FILE = "statistics.npz", "reference_frame.npy"
-
-
-@dataclass(frozen=True)
-class CorrectedRecording:
-    """What a correction leaves besides its files.
-
-    Parameters
-    ----------
-    reference : ndarray
-        Image the frames were registered to, float64, (H, W, C).
-    temporal_average : ndarray
-        Mean of the corrected frames, float64, (H, W, C).
-    n_frames : int
-        Number of corrected frames.
-    """
-
-    reference: NDArray[np.float64]
-    temporal_average: NDArray[np.float64]
-    n_frames: int
 
 
 def output_file(options: OFOptions, name: str) -> Path:
@@ -87,40 +69,16 @@ def _refuse_to_overwrite(options: OFOptions, recording: Path, channels: int) -> 
         )
 
 
-@dataclass(frozen=True)
-class _Outputs:
-    """Writers of the corrected frames, and of masks and fields if they are asked for."""
-
-    video: BaseWriter
-    masks: MaskWriter | None
-    fields: FieldWriter | None
-
-    @classmethod
-    def of(cls, options: OFOptions, correction: RecordingCorrection) -> _Outputs:
-        shape = correction.shape[:3]
-        return cls(
-            make_writer(
-                compensated_file(options),
-                correction.shape,
-                correction.dtype,
-                options.output_format,
-            ),
-            MaskWriter(output_file(options, MASKS), shape) if options.save_valid_idx else None,
-            FieldWriter(output_file(options, FIELDS), shape) if options.save_w else None,
-        )
-
-    @property
-    def group(self) -> WriterGroup:
-        """All of them, to be published together: masks of other frames would be wrong."""
-        writers = (self.video, self.masks, self.fields)
-        return WriterGroup([writer for writer in writers if writer is not None])
-
-    def write(self, chunk: CorrectedChunk) -> None:
-        self.video.write(chunk.frames)
-        if self.masks is not None:
-            self.masks.write(chunk.valid)
-        if self.fields is not None:
-            self.fields.write(chunk.w)
+def _open_outputs(options: OFOptions, correction: RecordingCorrection) -> Outputs:
+    shape = correction.shape[:3]
+    video = make_writer(
+        compensated_file(options), correction.shape, correction.dtype, options.output_format
+    )
+    return Outputs(
+        video,
+        MaskWriter(output_file(options, MASKS), shape) if options.save_valid_idx else None,
+        FieldWriter(output_file(options, FIELDS), shape) if options.save_w else None,
+    )
 
 
 def _remove_older(options: OFOptions) -> None:
@@ -139,40 +97,31 @@ def _remove_older(options: OFOptions) -> None:
 
 
 def correct_recording(
-    options: OFOptions, reference: NDArray[Any] | None = None, threads: int | None = None
+    options: OFOptions,
+    reference: NDArray[Any] | None = None,
+    threads: int | None = None,
+    checkpoint: Checkpoint | None = None,
 ) -> CorrectedRecording:
-    """Correct one recording; see `compensate_recording`, which returns the reference only."""
+    """Correct one recording; see `compensate_recording`, which returns the reference only.
+
+    With a checkpoint, it goes on from where an interrupted run was, and can be interrupted.
+    """
     if options.input_file is None:
         raise ConfigError(["input_file is not set; give the recording that is to be corrected."])
     if threads is not None and threads < 1:
         raise ConfigError([f"threads is {threads}; it must be at least 1, or None for all cores."])
     workers = threads or available_threads()
-    rows = []
-    average = RunningMean()
     with open_reader(options.input_file, options.input_options or None) as reader:
         _refuse_to_overwrite(options, options.input_file, reader.shape[3])
-        correction = RecordingCorrection(reader, options, reference, workers)
-        frames = correction.shape[0]
-        outputs = _Outputs.of(options, correction)
-
-        def take(chunk: CorrectedChunk) -> None:
-            outputs.write(chunk)
-            average.add_all(chunk.frames)
-            rows.append(chunk.statistics)
-
-        progress = Progress(options.input_file.name, frames)
-        with outputs.group, progress, Behind() as behind:
-            for chunk in correction.chunks():
-                behind.submit(take, chunk)
-                compile_log.report()
-                progress.update(chunk.start + len(chunk.frames))
+        make = partial(_open_outputs, options)
+        result = RecordingRun(reader, options, reference, workers, make, checkpoint)()
     compile_log.report()
     _remove_older(options)
     if options.save_meta_info:
-        columns = dict(zip(STATISTICS, np.concatenate(rows).T, strict=True))
+        columns = dict(zip(STATISTICS, result.statistics.T, strict=True))
         atomic_save_npz(output_file(options, STATISTICS_FILE), **columns)
-        atomic_save_npy(output_file(options, REFERENCE_FILE), correction.reference)
-    return CorrectedRecording(correction.reference, average.mean(), frames)
+        atomic_save_npy(output_file(options, REFERENCE_FILE), result.reference)
+    return result
 
 
 def compensate_recording(

@@ -7,7 +7,7 @@ Flotho et al., J. Biophotonics 2022, doi:10.1002/jbio.202100330.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -19,7 +19,7 @@ from pyflowreg.core.frame_warp import warp_frames
 from pyflowreg.core.numerics import MIN_SIDE, to_dtype
 from pyflowreg.core.parameters import FlowParameters
 from pyflowreg.core.threads import overlapped
-from pyflowreg.core.warping import compute_batch_valid_masks, warp_frame, warp_sequence
+from pyflowreg.core.warping import warp_sequence
 from pyflowreg.errors import ConfigError, InputError
 from pyflowreg.io import Reader
 from pyflowreg.motion_correction.chunks import chunk_length
@@ -32,11 +32,12 @@ from pyflowreg.motion_correction.preprocessing import (
     without_rounding,
 )
 from pyflowreg.motion_correction.reference import (
-    Reference,
+    ReferenceProgress,
     load_reference,
     reference_scale,
     standardise,
 )
+from pyflowreg.motion_correction.reference_update import ReferenceUpdate
 from pyflowreg.motion_correction.rigid import integer_shift, rigid_shift
 from pyflowreg.motion_correction.statistics import RunningMean
 
@@ -47,7 +48,9 @@ LONG_BATCH = 100
 """Batches of more frames hand on the mean of their last fields only."""
 
 LAST_FIELDS = 21
-LAST_REFERENCE_FRAMES = 101
+
+State = Mapping[str, NDArray[Any]]
+"""Named arrays of which one thread makes all, and another computation can go on from them."""
 
 
 @dataclass(frozen=True)
@@ -107,6 +110,10 @@ class RecordingCorrection:
         Image (H, W) or (H, W, C) to register to, instead of `options.reference_frames`.
     threads : int
         Frames computed at the same time; the result does not depend on it.
+    state : mapping, optional
+        What `state` returned when the correction of this recording was interrupted; it goes on.
+    progress : ReferenceProgress, optional
+        How far the reference is made, for going on with that.
 
     Raises
     ------
@@ -124,6 +131,8 @@ class RecordingCorrection:
         options: OFOptions,
         reference: NDArray[Any] | None = None,
         threads: int = 1,
+        state: State | None = None,
+        progress: ReferenceProgress | None = None,
     ) -> None:
         self.options = options
         self._threads = threads
@@ -143,11 +152,21 @@ class RecordingCorrection:
         self._chunk = chunk_length(self._height, self._width, channels, threads)
         self.shape = self._frames.shape
         self.dtype = options.output_dtype(reader.dtype)
-        self._prepare(reference)
+        if state is None:
+            self.reference = self._make_reference(reference, progress)
+        else:
+            self.reference = np.array(state["reference"])
+        self._prepare()
         self._w_init = np.zeros((self._height, self._width, 2))
+        self._first = self.next = 0
+        self._handed_on, self._candidate = RunningMean(), self._new_candidate(0)
+        self.is_settled = True
+        if state is not None:
+            self._restore(state)
 
-    def _prepare(self, given: NDArray[Any] | None) -> None:
-        switches = self._parameters.switches
+    def _make_reference(
+        self, given: NDArray[Any] | None, progress: ReferenceProgress | None
+    ) -> NDArray[np.float64]:
         loaded = load_reference(
             self.options,
             self._frames,
@@ -157,13 +176,16 @@ class RecordingCorrection:
             self._sigma,
             chunk=self._chunk,
             threads=self._threads,
+            progress=progress,
         )
+        if not loaded.external:
+            return loaded.raw
+        switches = self._parameters.switches
+        return standardise(loaded, self._batch(0), self._sigma, self._chunk, switches)
+
+    def _prepare(self) -> None:
+        switches = self._parameters.switches
         first = self._batch(0)
-        if loaded.external:
-            loaded = Reference(
-                standardise(loaded, first, self._sigma, self._chunk, switches), external=True
-            )
-        self.reference = loaded.raw
         self._outside = to_dtype(self.reference, self.dtype)
         scale = reference_scale(
             self.reference,
@@ -197,18 +219,65 @@ class RecordingCorrection:
         stop = min(start + self.options.buffer_size, self.shape[0])
         return FrameRange.batch(self._frames, start, stop)
 
+    def _new_candidate(self, start: int) -> ReferenceUpdate | None:
+        if not self.options.update_reference:
+            return None
+        length = self._batch(start).length
+        return ReferenceUpdate(self.shape[1:], length, self.options.interpolation_method)
+
+    def state(self) -> State:
+        """Copy everything that the frames from `next` on depend on.
+
+        Returns
+        -------
+        dict of str to ndarray
+            For `state` of another object. Only while `is_settled`.
+        """
+        state = {
+            "reference": self.reference,
+            "first": np.array(self._first),
+            "next": np.array(self.next),
+            "w_init": self._w_init,
+            **self._handed_on.state("handed_on"),
+        }
+        if self._candidate is not None:
+            state |= {"fixed": self._fixed, **self._candidate.state()}
+        return state
+
+    def _restore(self, state: State) -> None:
+        self._first, self.next = int(state["first"]), int(state["next"])
+        self._w_init = np.array(state["w_init"])
+        self._handed_on = RunningMean.from_state("handed_on", state)
+        self._candidate = self._new_candidate(self._first)
+        if self._candidate is not None:
+            self._candidate.restore(state)
+            self._set_fixed(np.array(state["fixed"]))
+
     def chunks(self) -> Iterator[CorrectedChunk]:
-        """Correct the recording from its first to its last frame.
+        """Correct the recording from frame `next` to its last.
 
         Yields
         ------
         CorrectedChunk
         """
-        for start in range(0, self.shape[0], self.options.buffer_size):
-            batch = self._batch(start)
-            if start == 0 and self.options.update_initialization_w:
+        while self._first < self.shape[0]:
+            batch = self._batch(self._first)
+            if self.next == 0 and self.options.update_initialization_w:
                 self._w_init = self._initial_displacement(batch)
-            yield from self._correct_batch(start, batch)
+            yield from self._correct_batch(batch)
+            self._begin_batch(self._first + batch.length)
+
+    def _begin_batch(self, start: int) -> None:
+        """Take over what the batch before hands on."""
+        self.is_settled = False
+        if self.options.update_initialization_w:
+            self._w_init = self._handed_on.mean()
+        if self._candidate is not None:
+            self._set_fixed(self._candidate.reference())
+        self._first, self._handed_on = start, RunningMean()
+        if start < self.shape[0]:
+            self._candidate = self._new_candidate(start)
+        self.is_settled = True
 
     def _initial_displacement(self, batch: FrameRange) -> NDArray[np.float64]:
         first = replace(batch, length=min(FIRST_FRAMES, batch.length))
@@ -221,7 +290,7 @@ class RecordingCorrection:
                 fields = self._plan.displacements(smooth, threads=self._threads)
                 first.checked_fields(start, fields)
             for w in fields:
-                mean.add(self._handed_on(np.asarray(w), np.asarray(w)))
+                mean.add(self._handed_on_of(np.asarray(w), np.asarray(w)))
         return mean.mean()
 
     def _shift(self, frame: NDArray[Any]) -> NDArray[np.float64]:
@@ -233,7 +302,7 @@ class RecordingCorrection:
         fixed, moving = ((image * weight).sum(axis=-1) for image in (self._fixed, frame))
         return np.asarray(np.round(rigid_shift(fixed, moving, 1)), dtype=np.float64)
 
-    def _handed_on(self, w: NDArray[Any], shift: NDArray[Any]) -> NDArray[Any]:
+    def _handed_on_of(self, w: NDArray[Any], shift: NDArray[Any]) -> NDArray[Any]:
         """What later frames start from: with `cc_initialization`, without the shift.
 
         The original hands on the whole displacement, although the next frames are shifted by
@@ -243,30 +312,29 @@ class RecordingCorrection:
             return w
         return np.asarray(w - shift)
 
-    def _correct_batch(self, first: int, batch: FrameRange) -> Iterator[CorrectedChunk]:
-        handed_on = RunningMean()
-        from_frame = batch.length - LAST_FIELDS if batch.length > LONG_BATCH else 0
-        candidate = _ReferenceUpdate(self, batch.length) if self.options.update_reference else None
+    def _correct_batch(self, batch: FrameRange) -> Iterator[CorrectedChunk]:
+        first, from_frame = self._first, 0
+        if batch.length > LONG_BATCH:
+            from_frame = batch.length - LAST_FIELDS
 
         def correct(chunk: Chunk) -> tuple[Chunk, NDArray[Any], CorrectedChunk]:
             start, raw, smooth = chunk
             w, shifts = self._displacements(smooth)
             return chunk, shifts, self._corrected(first + start, raw, w)
 
-        chunks = self._preprocessed(batch)
+        chunks = self._preprocessed(batch, self.next - first)
         for (start, _, smooth), shifts, corrected in overlapped(correct, chunks, self._threads):
             w = corrected.w
             if not np.isfinite(corrected.statistics).all():
                 batch.checked_fields(start, w)
             last = slice(max(from_frame - start, 0), None)
-            handed_on.add_all(self._handed_on(w[last], shifts[last, None, None]))
-            if candidate is not None:
-                candidate.add(start, smooth, w)
+            self.is_settled = False
+            self._handed_on.add_all(self._handed_on_of(w[last], shifts[last, None, None]))
+            if self._candidate is not None:
+                self._candidate.add(start, smooth, w)
+            self.next = first + start + len(w)
+            self.is_settled = True
             yield corrected
-        if self.options.update_initialization_w:
-            self._w_init = handed_on.mean()
-        if candidate is not None:
-            self._set_fixed(candidate.reference())
 
     def _displacements(self, smooth: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
         """Displacements of preprocessed frames, and the whole-pixel shifts (n, 2) they include."""
@@ -280,10 +348,10 @@ class RecordingCorrection:
         w = constant + self._plan.displacements(shifted, self._w_init, self._threads)
         return w, shifts
 
-    def _preprocessed(self, batch: FrameRange) -> Iterator[Chunk]:
+    def _preprocessed(self, batch: FrameRange, begin: int) -> Iterator[Chunk]:
         """Chunks of a batch, the raw frames after `preproc_funct`, which need not be threadsafe."""
         function = self.options.preproc_funct
-        for start, raw, smooth in self._preprocess.chunks(batch):
+        for start, raw, smooth in self._preprocess.chunks(batch, begin):
             yield start, raw if function is None else self._by_user(function, raw), smooth
 
     @staticmethod
@@ -306,35 +374,3 @@ class RecordingCorrection:
     def _corrected(self, start: int, raw: NDArray[Any], w: NDArray[Any]) -> CorrectedChunk:
         warped = warp_frames(raw, w, self._outside, self.dtype, self._threads)
         return CorrectedChunk(start, warped.frames, w, warped.valid, warped.statistics)
-
-
-class _ReferenceUpdate:
-    """Mean of the last frames of a batch after correction (`update_reference`).
-
-    Outside samples take the mean of the whole batch, which is known only at its end; so valid
-    samples are summed and the others counted.
-    """
-
-    def __init__(self, correction: RecordingCorrection, length: int) -> None:
-        self._interpolation = correction.options.interpolation_method
-        self._from = max(0, length - min(LAST_REFERENCE_FRAMES, length))
-        self._mean = RunningMean()
-        self._sum = np.zeros(correction.shape[1:])
-        self._outside = np.zeros(correction.shape[1:3], dtype=np.int64)
-        self._count = 0
-
-    def add(self, start: int, smooth: NDArray[Any], w: NDArray[Any]) -> None:
-        """Take in preprocessed frames and their displacements."""
-        zero = np.zeros(self._sum.shape)
-        valid = compute_batch_valid_masks(w) > 0
-        for position, frame in enumerate(smooth):
-            self._mean.add(frame)
-            if start + position >= self._from:
-                self._sum += warp_frame(frame, w[position], zero, self._interpolation)
-                self._outside += ~valid[position]
-                self._count += 1
-
-    def reference(self) -> NDArray[np.float64]:
-        """The candidate reference, (H, W, C)."""
-        total = self._sum + self._outside[..., None] * self._mean.mean()
-        return np.asarray(total / self._count, dtype=np.float64)

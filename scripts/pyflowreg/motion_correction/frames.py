@@ -190,8 +190,12 @@ class FrameRange:
                 )
         return fields
 
-    def chunks(self, size: int, halo: int = 0) -> Iterator[tuple[int, int, NDArray[Any]]]:
+    def chunks(
+        self, size: int, halo: int = 0, begin: int = 0
+    ) -> Iterator[tuple[int, int, NDArray[Any]]]:
         """Iterate over chunks with their temporal neighbourhood; the next one is being read.
+
+        Frames before `begin` are left out.
 
         Yields
         ------
@@ -202,11 +206,13 @@ class FrameRange:
         frames : ndarray
             The chunk and up to `halo` frames on either side, (n, H, W, C).
         """
-        chunks = self._chunks(size, halo)
-        yield from chunks if self.length <= size else ahead(chunks)
+        chunks = self._chunks(size, halo, begin)
+        yield from chunks if self.length - begin <= size else ahead(chunks)
 
-    def _chunks(self, size: int, halo: int) -> Generator[tuple[int, int, NDArray[Any]], None, None]:
-        for start in range(0, self.length, size):
+    def _chunks(
+        self, size: int, halo: int, begin: int
+    ) -> Generator[tuple[int, int, NDArray[Any]], None, None]:
+        for start in range(begin, self.length, size):
             stop = min(start + size, self.length)
             first, last = max(0, start - halo), min(self.length, stop + halo)
             yield start, start - first, self.read(first, last)

@@ -294,10 +294,10 @@ class Preprocessor:
         self._threads = threads
         self._halo = temporal_radius(sigma)
 
-    def chunks(self, frames: FrameRange) -> Iterator[Chunk]:
-        """Iterate over (start, raw frames, preprocessed frames) of one range of frames."""
+    def chunks(self, frames: FrameRange, begin: int = 0) -> Iterator[Chunk]:
+        """Iterate over (start, raw frames, preprocessed frames) of a range, from `begin` on."""
         if self._fixed is not None:
-            yield from self._smoothed(frames, self._fixed)
+            yield from self._smoothed(frames, self._fixed, begin)
             return
         raw = RangeFinder(len(self.sigma), joint=True)
         for _, _, chunk in frames.chunks(self.chunk):
@@ -307,11 +307,11 @@ class Preprocessor:
         for _, _, chunk in self._smoothed(frames, inner):
             smooth.add(chunk)
         outer = smooth.scale(clip=True)
-        for start, raw_chunk, chunk in self._smoothed(frames, inner):
+        for start, raw_chunk, chunk in self._smoothed(frames, inner, begin):
             yield start, raw_chunk, outer(chunk, self.dtype)
 
-    def _smoothed(self, frames: FrameRange, scale: Scale) -> Iterator[Chunk]:
-        for start, before, chunk in frames.chunks(self.chunk, self._halo):
+    def _smoothed(self, frames: FrameRange, scale: Scale, begin: int = 0) -> Iterator[Chunk]:
+        for start, before, chunk in frames.chunks(self.chunk, self._halo, begin):
             stop = before + min(self.chunk, frames.length - start)
             wanted = range(before, stop)
             smooth = scale.smoothed(chunk, self.sigma, self.dtype, wanted, self._threads)

@@ -54,10 +54,13 @@ class Progress:
         What is being done, shown in front.
     total : int
         Number of frames.
+    begin : int
+        Number of frames that are done already.
     """
 
-    def __init__(self, name: str, total: int) -> None:
+    def __init__(self, name: str, total: int, begin: int = 0) -> None:
         self._name = name
+        self._begin = begin
         self._total = total
         self._terminal = sys.stderr.isatty() and logger.isEnabledFor(logging.INFO)
         self._start = self._shown = time.monotonic()
@@ -75,7 +78,9 @@ class Progress:
             sys.stderr.write("\r\033[K")
         if kind is None:
             seconds = time.monotonic() - self._start
-            logger.info("%s: %d frames in %s.", self._name, self._total, _span(seconds))
+            logger.info(
+                "%s: %d frames in %s.", self._name, self._total - self._begin, _span(seconds)
+            )
 
     def update(self, done: int) -> None:
         """Tell that `done` frames are finished."""
@@ -83,7 +88,7 @@ class Progress:
         if now - self._shown < (BAR_EVERY if self._terminal else LINE_EVERY):
             return
         self._shown = now
-        rate = done / (now - self._start)
+        rate = (done - self._begin) / (now - self._start)
         left = _span((self._total - done) / rate) if rate > 0 else "?"
         text = f"{done} of {self._total} frames, {rate:.1f} frames/s, {left} left"
         if self._terminal:

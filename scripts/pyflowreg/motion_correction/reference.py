@@ -6,6 +6,7 @@ import logging
 import struct
 import tokenize
 import zipfile
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -131,6 +132,44 @@ def read_reference_image(path: Path, shape: tuple[int, ...]) -> NDArray[np.float
     return as_reference(image, shape, str(path))
 
 
+class ReferenceProgress:
+    """Frames registered to make a reference, and their mean.
+
+    Parameters
+    ----------
+    state : mapping, optional
+        What `state` returned in a run that was interrupted.
+    on_frames : callable, optional
+        Called after frames were taken in.
+    """
+
+    def __init__(
+        self,
+        state: Mapping[str, NDArray[Any]] | None = None,
+        on_frames: Callable[[ReferenceProgress], None] | None = None,
+    ) -> None:
+        self.registered = RunningMean()
+        self.done = 0
+        if state is not None:
+            self.registered = RunningMean.from_state("registered", state)
+            self.done = int(state["registered_count"])
+        self.is_settled = True
+        self._on_frames = on_frames
+
+    def add(self, frames: NDArray[np.float64]) -> None:
+        """Take in the next registered frames, (n, H, W, C)."""
+        self.is_settled = False
+        self.registered.add_all(frames)
+        self.done += len(frames)
+        self.is_settled = True
+        if self._on_frames is not None:
+            self._on_frames(self)
+
+    def state(self) -> dict[str, NDArray[Any]]:
+        """Copy what is needed to go on later."""
+        return self.registered.state("registered")
+
+
 def register_reference_frames(
     frames: FrameRange,
     backend: Backend,
@@ -140,6 +179,7 @@ def register_reference_frames(
     joint: bool,
     chunk: int,
     threads: int,
+    progress: ReferenceProgress | None = None,
 ) -> NDArray[np.float64]:
     """Mean of frames after registering them to their own mean.
 
@@ -157,12 +197,15 @@ def register_reference_frames(
         One intensity range for all channels.
     chunk, threads : int
         Frames read and registered at a time; neither changes the result.
+    progress : ReferenceProgress, optional
+        Frames registered before; it takes in the others.
 
     Returns
     -------
     ndarray
         float64, shape (H, W, C), raw intensities.
     """
+    progress = progress or ReferenceProgress()
     channels = len(sigma)
     found = RangeFinder(channels, joint)
     smooth_mean, raw_mean = RunningMean(), RunningMean()
@@ -175,7 +218,6 @@ def register_reference_frames(
     scale = found.scale(clip=True)
     plan = backend.prepare(scale(smooth_mean.mean(), np.float64), parameters)
     outside = raw_mean.mean()
-    registered = RunningMean()
 
     def corrected(chunk: Chunk) -> NDArray[np.float64]:
         start, raw, smooth = chunk
@@ -183,9 +225,9 @@ def register_reference_frames(
         frames.checked_fields(start, fields)
         return warp_frames(raw, fields, outside, np.float64, threads).frames
 
-    for warped in overlapped(corrected, smoother.chunks(frames), threads):
-        registered.add_all(warped)
-    return registered.mean()
+    for warped in overlapped(corrected, smoother.chunks(frames, progress.done), threads):
+        progress.add(warped)
+    return progress.registered.mean()
 
 
 def standardise(
@@ -287,6 +329,7 @@ def load_reference(
     *,
     chunk: int,
     threads: int,
+    progress: ReferenceProgress | None = None,
 ) -> Reference:
     """Find the reference of a recording: given, an image, one frame, or registered frames.
 
@@ -311,8 +354,8 @@ def load_reference(
     joint = options.channel_normalization == "joint"
     alpha_x, alpha_y = parameters.alpha
     stiffer = replace(parameters, alpha=(alpha_x + EXTRA_ALPHA, alpha_y + EXTRA_ALPHA))
-    settings = {"joint": joint, "chunk": chunk, "threads": threads}
-    raw = register_reference_frames(chosen, backend, stiffer, sigma, **settings)
+    settings: dict[str, Any] = {"joint": joint, "chunk": chunk, "threads": threads}
+    raw = register_reference_frames(chosen, backend, stiffer, sigma, progress=progress, **settings)
     if parameters.switches.centred_reference:
         raw = centred_reference(raw, frames, backend, parameters, sigma, **settings)
     return Reference(raw, external=False)

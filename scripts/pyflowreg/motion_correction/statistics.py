@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -54,6 +55,20 @@ class RunningMean:
         flat = np.ascontiguousarray(arrays).reshape(len(arrays), -1)
         add_frames(flat, self._sum.reshape(-1))
         self._count += len(arrays)
+
+    def state(self, name: str) -> dict[str, NDArray[Any]]:
+        """Copy what is needed to go on later, as arrays whose names begin with `name`."""
+        count = {f"{name}_count": np.array(self._count)}
+        return count if self._sum is None else {**count, f"{name}_sum": self._sum.copy()}
+
+    @classmethod
+    def from_state(cls, name: str, state: Mapping[str, NDArray[Any]]) -> Self:
+        """Go on with what `state` returned."""
+        result = cls()
+        result._count = int(state[f"{name}_count"])
+        if result._count:
+            result._sum = np.array(state[f"{name}_sum"])
+        return result
 
     def mean(self) -> NDArray[np.float64]:
         """The mean so far."""

@@ -75,6 +75,11 @@ class SessionConfig(Settings):
     resume: Flag = Field(
         True, description="Keep finished results made with the same settings; false redoes all."
     )
+    checkpoint_seconds: Number = Field(
+        30.0,
+        ge=0,
+        description="Work a killed stage 1 may lose; 0 keeps nothing of unfinished recordings.",
+    )
     scheduler: Literal["local", "array"] = Field(
         "local",
         description="`array`: the command line does one recording per array job in stage 1.",

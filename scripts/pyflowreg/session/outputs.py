@@ -23,6 +23,7 @@ HEADER = "inspect.json"
 DISPLACEMENTS = "w.h5"
 W_TO_REFERENCE = "w_to_reference.npz"
 FINAL_MASK = "final_valid_idx"
+CHECKPOINT = ".checkpoint"
 
 ALIGNED_SUFFIX = {"TIFF": ".tif", "HDF5": ".hdf5"}
 
@@ -89,6 +90,11 @@ class RecordingPaths:
     def header(self) -> Path:
         """Size and type of the recording, from which Snakemake's jobs reserve memory and time."""
         return self.folder / HEADER
+
+    @property
+    def checkpoint(self) -> Path:
+        """Folder of what stage 1 goes on from after an interruption, there until it is done."""
+        return self.folder / CHECKPOINT
 
     def stage1_record(self, digest: str) -> Path:
         """Settings of stage 1, there while its results are complete; see `records`.

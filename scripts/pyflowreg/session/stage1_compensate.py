@@ -4,14 +4,21 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 from pyflowreg.cluster.allocation import allocated_cores
 from pyflowreg.errors import InputError
 from pyflowreg.io import open_reader
-from pyflowreg.io.atomic import atomic_save_npy, atomic_save_npz, atomic_write_json
+from pyflowreg.io.atomic import (
+    atomic_save_npy,
+    atomic_save_npz,
+    atomic_write_json,
+    remove_leftovers,
+)
 from pyflowreg.io.fields import mask_shape
+from pyflowreg.motion_correction.checkpoint import Checkpoint, claimed
 from pyflowreg.motion_correction.compensate import available_threads, correct_recording
 from pyflowreg.session.config import SessionConfig, get_array_task_id
 from pyflowreg.session.discovery import Recording, recording_of_task
@@ -58,11 +65,19 @@ def threads_of(config: SessionConfig) -> int:
     return min(available_threads(), allocated_cores() or available_threads())
 
 
-def _fingerprint(config: SessionConfig, recording: Recording) -> str:
-    settings = config.settings_of_stage(1)
+def _made_of(config: SessionConfig, recording: Recording) -> dict[str, Any]:
+    """Return what the results depend on."""
     reference = config.options_for().reference_frames
     image = file_identity(reference) if isinstance(reference, Path) else None
-    return digest(settings, file_identity(recording.path), image)
+    return {
+        "settings": config.settings_of_stage(1),
+        "input": file_identity(recording.path),
+        "reference image": image,
+    }
+
+
+def _fingerprint(config: SessionConfig, recording: Recording) -> str:
+    return digest(*_made_of(config, recording).values())
 
 
 def is_complete(config: SessionConfig, recording: Recording) -> bool:
@@ -126,28 +141,63 @@ def compensate_session_recording(
     PyflowregError
         If the recording or the settings cannot be used.
     """
+    folder = recording_paths(config, recording.name).folder
+    if _is_finished(config, recording):
+        return folder
+    if config.checkpoint_seconds == 0:
+        return _correct(config, recording, threads)
+    with _checkpoint_of(config, recording) as checkpoint:
+        # Another run may have finished it while this one waited.
+        if _is_finished(config, recording):
+            return folder
+        if not config.resume and checkpoint.state is not None:
+            checkpoint.discard("not wanted (resume is false)")
+        _correct(config, recording, threads, checkpoint)
+        checkpoint.remove()
+    return folder
+
+
+def _is_finished(config: SessionConfig, recording: Recording) -> bool:
+    if not config.resume or not is_complete(config, recording):
+        return False
+    logger.info("%s is already corrected with these settings.", recording.name)
+    record = stage1_record(config, recording.name)
+    if not record.path.is_file():
+        record.write()
+    return True
+
+
+def _checkpoint_of(
+    config: SessionConfig, recording: Recording
+) -> AbstractContextManager[Checkpoint]:
+    folder = recording_paths(config, recording.name).checkpoint
+    made_of = {name: digest(part) for name, part in _made_of(config, recording).items()}
+    return claimed(folder, made_of, config.checkpoint_seconds, f"Recording {recording.name}")
+
+
+def _correct(
+    config: SessionConfig,
+    recording: Recording,
+    threads: int | None,
+    checkpoint: Checkpoint | None = None,
+) -> Path:
+    """Make all files of a recording, the one that says so last."""
     paths = recording_paths(config, recording.name)
     record = stage1_record(config, recording.name)
-    if config.resume and is_complete(config, recording):
-        logger.info("%s is already corrected with these settings.", recording.name)
-        if not record.path.is_file():
-            record.write()
-        return paths.folder
+    frames = (paths.compensated, paths.idx, paths.displacements)
+    others = (paths.status, paths.temporal_average, paths.statistics, paths.reference_frame)
+    remove_leftovers([*frames, *others, paths.header, record.path])
     # Nothing old may stand beside what is new, or be taken for finished after an interruption.
-    for leftover in (
-        paths.status,
-        paths.temporal_average,
-        paths.compensated,
-        paths.idx,
-        paths.displacements,
-    ):
-        leftover.unlink(missing_ok=True)
+    needed = [path for path in frames if checkpoint is not None and checkpoint.needs(path)]
+    for path in (paths.status, paths.temporal_average, *frames):
+        if path not in needed:
+            path.unlink(missing_ok=True)
     record.withdraw()
     # Before the results, because Snakemake takes it for their input.
     atomic_write_json(paths.header, inspect_recording(recording.path, config.input_options))
     fingerprint = _fingerprint(config, recording)
     options = config.options_for(recording.path, paths.folder)
-    result = correct_recording(options, threads=threads or threads_of(config))
+    result = correct_recording(options, None, threads or threads_of(config), checkpoint)
     atomic_save_npy(paths.temporal_average, result.temporal_average)
     write_status(paths.status, "stage1", fingerprint=fingerprint, frames=result.n_frames)
     record.write()

@@ -1,0 +1,238 @@
+"""What a correction needs to go on after it was killed, in a hidden folder beside its results.
+
+The folder holds a lock, the files that are being written, under their own names, and a record: the
+arrays the next frame depends on. Frames are on the disk before the record that counts them, and
+the record is replaced by renaming; so at every instant there are a record and the frames it counts.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import logging
+import os
+import shutil
+import time
+import zipfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pyflowreg import NUMERICS_REVISION, __version__
+from pyflowreg.errors import OutputError
+from pyflowreg.io.atomic import sync_file, sync_folder, temporary_sibling
+from pyflowreg.io.failures import make_folder, writing, writing_among_others
+from pyflowreg.motion_correction.folder_lock import FolderLock
+
+logger = logging.getLogger(__name__)
+
+FORMAT = 1
+RECORD, NEW_RECORD = "record.npz", "record.new"
+SOFTWARE = "software"
+# File systems without hard links (some FUSE and SMB mounts, FAT) say so with these.
+_NO_LINKS = frozenset({errno.EPERM, errno.ENOTSUP, errno.EMLINK, errno.ENOSYS, errno.EACCES})
+_DAMAGED = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, NotImplementedError)
+
+State = Mapping[str, NDArray[Any]]
+
+
+class Checkpoint:
+    """The checkpoint of one recording, which this process alone may use; see `claimed`.
+
+    Parameters
+    ----------
+    lock : FolderLock
+        Lock of the hidden folder, held.
+    made_of : mapping of str to str
+        Fingerprints of what the result depends on, by what they are called in messages.
+    seconds : float
+        Work that may be lost.
+    """
+
+    def __init__(self, lock: FolderLock, made_of: Mapping[str, str], seconds: float) -> None:
+        self.folder = lock.folder
+        self._lock = lock
+        self._made_of = {**made_of, SOFTWARE: f"{__version__}, {NUMERICS_REVISION}, {FORMAT}"}
+        self._seconds = seconds
+        self._saved = time.monotonic()
+        self.state = self._load()
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether all frames are there and only have to be published."""
+        return self.state is not None and "complete" in self.state
+
+    @property
+    def is_due(self) -> bool:
+        """Whether it is time to save."""
+        return time.monotonic() - self._saved >= self._seconds
+
+    def _load(self) -> State | None:
+        """Read the record; whatever cannot be used is removed."""
+        path = self.folder / RECORD
+        state: dict[str, NDArray[Any]] = {}
+        reason = ""
+        try:
+            with np.load(path, allow_pickle=False) as record:
+                state = {name: record[name] for name in record.files}
+            differ = [k for k, v in self._made_of.items() if str(state.pop(f"of {k}")) != v]
+            reason = f"of other {' and '.join(differ)}" if differ else ""
+        except FileNotFoundError:
+            self._empty()
+            return None
+        except _DAMAGED as error:
+            reason = f"damaged ({error})"
+        if reason:
+            self.discard(reason)
+            return None
+        return state
+
+    def discard(self, reason: str) -> None:
+        """Remove what is saved and say why; the correction starts from the beginning."""
+        logger.info("An interrupted run's checkpoint, %s, is %s: not used.", self.folder, reason)
+        self._empty()
+
+    def _empty(self) -> None:
+        # The record first: without it the rest means nothing.
+        self.state = None
+        (self.folder / RECORD).unlink(missing_ok=True)
+        for path in self.folder.iterdir():
+            if path != self._lock.path:
+                path.unlink()
+
+    def save(self, state: State) -> None:
+        """Replace the record; what it counts must be on the disk.
+
+        Parameters
+        ----------
+        state : mapping of str to ndarray
+            What the next run finds in `state`.
+
+        Raises
+        ------
+        OutputError
+            If it cannot be written, or another run has taken the folder over.
+        """
+        if not self._lock.is_held:
+            raise OutputError(
+                f"{self.folder} was taken over by another run of the same recording: this one "
+                "stops. Run only one at a time"
+            )
+        arrays: dict[str, Any] = {
+            f"of {name}": np.array(value) for name, value in self._made_of.items()
+        }
+        arrays |= state
+        new, path = self.folder / NEW_RECORD, self.folder / RECORD
+        with writing(path):
+            with new.open("wb") as file:
+                np.savez(file, **arrays)
+                file.flush()
+                os.fsync(file.fileno())
+            new.replace(path)
+            sync_folder(self.folder)
+        self._saved = time.monotonic()
+
+    @contextlib.contextmanager
+    def files(self, paths: Sequence[Path], finish: Callable[[], State]) -> Iterator[list[Path]]:
+        """Write files in the hidden folder, where they stay if the block is left by an exception.
+
+        Parameters
+        ----------
+        paths : sequence of Path
+            Where they shall appear.
+        finish : callable
+            Returns the state that is saved when they are complete, before they appear.
+
+        Yields
+        ------
+        list of Path
+            The files to write.
+        """
+        hidden = [self.folder / path.name for path in paths]
+        with writing_among_others(dict(zip(hidden, paths, strict=True))):
+            yield hidden
+            for file in hidden:
+                sync_file(file)
+        self.save({**finish(), "complete": np.array(True)})
+        self.publish(paths)
+
+    def needs(self, path: Path) -> bool:
+        """Whether a published file is the only one of its content; see `publish`."""
+        return self.is_complete and not (self.folder / path.name).exists()
+
+    def can_publish(self, paths: Sequence[Path]) -> bool:
+        """Whether complete files are here, or there already."""
+        return all((self.folder / path.name).exists() or path.exists() for path in paths)
+
+    def publish(self, paths: Sequence[Path]) -> None:
+        """Let complete files appear; they stay here as well, for the case that they are removed.
+
+        Snakemake removes what an interrupted job has made.
+        """
+        for path in paths:
+            hidden = self.folder / path.name
+            with writing(path):
+                if hidden.exists() and not (path.exists() and hidden.samefile(path)):
+                    os.utime(hidden)
+                    _link(hidden, path)
+        for folder in {path.parent for path in paths}:
+            sync_folder(folder)
+
+    def remove(self) -> None:
+        """Remove the folder: everything is published."""
+        shutil.rmtree(self.folder)
+
+
+def _link(file: Path, target: Path) -> None:
+    """Let a file appear under a second name, or where that is impossible, only under it."""
+    second = temporary_sibling(target)
+    try:
+        second.hardlink_to(file)
+    except OSError as error:
+        if error.errno not in _NO_LINKS:
+            raise
+        file.replace(target)
+        return
+    try:
+        second.replace(target)
+    finally:
+        second.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def claimed(
+    folder: Path, made_of: Mapping[str, str], seconds: float, what: str
+) -> Iterator[Checkpoint]:
+    """Take possession of a checkpoint, which no other run uses at the same time.
+
+    Parameters
+    ----------
+    folder : Path
+        Its hidden folder; made if it does not exist, and removed again if nothing is saved in it.
+    made_of : mapping of str to str
+        Fingerprints of input, settings and the like; a checkpoint of others is removed.
+    seconds : float
+        Work that may be lost.
+    what : str
+        What is worked on, for messages.
+
+    Yields
+    ------
+    Checkpoint
+
+    Raises
+    ------
+    OutputError
+        If another run works on it.
+    """
+    make_folder(folder.parent)
+    with FolderLock(folder, what) as lock:
+        checkpoint = Checkpoint(lock, made_of, seconds)
+        try:
+            yield checkpoint
+        finally:
+            if lock.is_held and not (folder / RECORD).exists():
+                checkpoint.remove()
