@@ -160,6 +160,7 @@ class RecordingCorrection:
         self._w_init = np.zeros((self._height, self._width, 2))
         self._first = self.next = 0
         self._handed_on, self._candidate = RunningMean(), self._new_candidate(0)
+        self.latest: CorrectedChunk | None = None
         self.is_settled = True
         if state is not None:
             self._restore(state)
@@ -332,7 +333,7 @@ class RecordingCorrection:
             self._handed_on.add_all(self._handed_on_of(w[last], shifts[last, None, None]))
             if self._candidate is not None:
                 self._candidate.add(start, smooth, w)
-            self.next = first + start + len(w)
+            self.next, self.latest = first + start + len(w), corrected
             self.is_settled = True
             yield corrected
 

@@ -278,11 +278,9 @@ class _Taker:
         self._outputs = outputs
         self._results = results
         self._checkpoint = checkpoint
-        self._latest: CorrectedChunk | None = None
 
     def hand_over(self, chunk: CorrectedChunk, behind: Behind, keeper: Behind) -> None:
         """Let `behind` take a chunk in, and if it is time, `keeper` save what there is then."""
-        self._latest = chunk
         state = None
         if self._checkpoint is not None and self._checkpoint.is_due and keeper.is_idle:
             state = self._correction.state()
@@ -316,7 +314,7 @@ class _Taker:
             yield
         except STOPPED:
             if self._checkpoint is not None and self._correction.is_settled:
-                latest = self._latest
+                latest = self._correction.latest
                 if latest is not None and latest.start == self._results.frames:
                     self._take(latest)
                 if self._results.frames == self._correction.next:

@@ -141,20 +141,21 @@ def compensate_session_recording(
     PyflowregError
         If the recording or the settings cannot be used.
     """
-    folder = recording_paths(config, recording.name).folder
-    if _is_finished(config, recording):
-        return folder
-    if config.checkpoint_seconds == 0:
+    paths = recording_paths(config, recording.name)
+    interrupted = paths.checkpoint.exists()
+    if not interrupted and _is_finished(config, recording):
+        return paths.folder
+    if not interrupted and config.checkpoint_seconds == 0:
+        _tidy(config, recording)
         return _correct(config, recording, threads)
     with _checkpoint_of(config, recording) as checkpoint:
-        # Another run may have finished it while this one waited.
-        if _is_finished(config, recording):
-            return folder
-        if not config.resume and checkpoint.state is not None:
-            checkpoint.discard("not wanted (resume is false)")
-        _correct(config, recording, threads, checkpoint)
+        _tidy(config, recording)
+        if not _is_finished(config, recording):  # by another run, while this one waited
+            if checkpoint.state is not None and not config.resume:
+                checkpoint.discard("not wanted (resume is false)")
+            _correct(config, recording, threads, checkpoint)
         checkpoint.remove()
-    return folder
+    return paths.folder
 
 
 def _is_finished(config: SessionConfig, recording: Recording) -> bool:
@@ -175,6 +176,15 @@ def _checkpoint_of(
     return claimed(folder, made_of, config.checkpoint_seconds, f"Recording {recording.name}")
 
 
+def _tidy(config: SessionConfig, recording: Recording) -> None:
+    """Remove what runs that were killed left under temporary names."""
+    paths = recording_paths(config, recording.name)
+    frames = (paths.compensated, paths.idx, paths.displacements)
+    others = (paths.status, paths.temporal_average, paths.statistics, paths.reference_frame)
+    record = stage1_record(config, recording.name).path
+    remove_leftovers([*frames, *others, paths.header, record])
+
+
 def _correct(
     config: SessionConfig,
     recording: Recording,
@@ -185,8 +195,6 @@ def _correct(
     paths = recording_paths(config, recording.name)
     record = stage1_record(config, recording.name)
     frames = (paths.compensated, paths.idx, paths.displacements)
-    others = (paths.status, paths.temporal_average, paths.statistics, paths.reference_frame)
-    remove_leftovers([*frames, *others, paths.header, record.path])
     # Nothing old may stand beside what is new, or be taken for finished after an interruption.
     needed = [path for path in frames if checkpoint is not None and checkpoint.needs(path)]
     for path in (paths.status, paths.temporal_average, *frames):
