@@ -62,6 +62,10 @@ test: $(INSTALLED) ## the test suite
 test-all: $(INSTALLED) ## the test suite without workers, slowest tests listed
 	@$(BIN)/python -m pytest --durations 20 tests
 
+test-kills: $(INSTALLED) ## stage 1 killed at every step of its work with files, runs at random moments
+	@PYFLOWREG_ALL_KILLS=1 $(BIN)/python -m pytest -n $(CORES) --dist worksteal tests/unit/test_checkpoint.py \
+	  tests/workflow/test_killed.py
+
 # These tests mostly wait, so the three schedulers are tested at the same time.
 test-cluster: .venv/.installed-cluster ## sessions through real schedulers, if tests/cluster/install.sh installed them (REQUIRE=all: none is skipped)
 	@$(BIN)/python tests/cluster/run_all.py $(REQUIRE)

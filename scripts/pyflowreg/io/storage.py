@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pyflowreg.io.base import Frames
+from pyflowreg.io.failures import writing
 from pyflowreg.io.writing import BaseWriter, Position, ResumeError
 
 COMPARED = 32
@@ -173,6 +174,8 @@ class StoredWriter(BaseWriter):
 
     def _make_storage(self, path: Path) -> Storage:
         self._sizes = array("q")
+        if self._continued is not None and not path.is_file():
+            raise ResumeError("without the files it belongs to")
         self._storage = Storage(path, continued=self._continued is not None)
         return self._storage
 
@@ -222,7 +225,8 @@ class StoredWriter(BaseWriter):
 
     def sync(self) -> None:
         """Wait until the frames written so far are on the disk."""
-        self._storage.sync()
+        with writing(self.paths[0]):
+            self._storage.sync()
 
     def position(self, frames: int) -> Position:
         """Return what is needed to continue the file after its first `frames` frames."""

@@ -249,8 +249,7 @@ class PerChannelWriter(BaseWriter):
     def sync(self) -> None:
         """Wait until the frames written so far are on the disk."""
         for part in self._parts:
-            with writing(part.paths[0]):
-                part.sync()
+            part.sync()
 
     def position(self, frames: int) -> Position:
         """Return what is needed to continue; frames of these formats have one size."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import json
@@ -113,6 +114,14 @@ class FolderLock:
     def is_held(self) -> bool:
         """Whether the folder still belongs to this process."""
         return self._read().get("token") == self._owner["token"]
+
+    def remove_folder(self) -> None:
+        """Remove the lock, then the folder, unless another process has put its lock there."""
+        # In this order: on NFS a file that is open keeps its folder from being removed.
+        self.path.unlink(missing_ok=True)
+        self._close()
+        with contextlib.suppress(OSError):
+            self.folder.rmdir()
 
     def _close(self) -> None:
         if self._descriptor >= 0:

@@ -205,9 +205,9 @@ class RecordingRun:
         """Make the reference, from where that was interrupted, or restore it."""
         saved, checkpoint = self._saved, self._checkpoint
         if "next" in saved:
-            done, all_frames = int(saved["next"]), self._reader.shape[0]
-            logger.info("Going on from frame %d of %d.", done, all_frames)
-            return self._correction(state=saved)
+            correction = self._correction(state=saved)
+            logger.info("Going on from frame %d of %d.", correction.next, correction.shape[0])
+            return correction
         if checkpoint is None:
             return self._correction()
 

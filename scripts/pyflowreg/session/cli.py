@@ -47,7 +47,7 @@ array jobs
 
 exit status
   0 done, 1 an unexpected error (with traceback), 2 settings or input that cannot be used,
-  130 interrupted.
+  130 interrupted, 143 told to stop by SIGTERM; after both, the same command continues.
 """
 
 
