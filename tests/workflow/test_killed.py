@@ -119,11 +119,14 @@ def test_killed_at_random_moments(
     assert files(longer) == whole
 
 
-def wait_for(path: Path, process: subprocess.Popen[str]) -> None:
-    deadline = time.monotonic() + 120
-    while not path.exists() and process.poll() is None and time.monotonic() < deadline:
-        time.sleep(0.02)
-    assert path.exists()
+def lines_before(stream: Any, awaited: str) -> str:
+    """Read lines until one is what is awaited."""
+    lines = []
+    for line in stream:
+        if awaited in line:
+            break
+        lines.append(line)
+    return "".join(lines)
 
 
 @pytest.mark.parametrize(("signum", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
@@ -139,21 +142,21 @@ def test_told_to_stop_it_saves_and_ends(tmp_path: Path, signum: int, status: int
         checkpoint_seconds=3600,
         flow_options={**FLOW, "iterations": 100, "buffer_size": 20},
     )
-    record = workspace.root / "compensated_outputs" / "long" / ".checkpoint" / "record.npz"
-    frame = 0
+    frame, awaited = 0, "The reference is moved"
     for _ in range(2):
         with subprocess.Popen(
             CLI, cwd=tmp_path, stderr=subprocess.PIPE, text=True, start_new_session=True
         ) as process:
-            wait_for(record, process)
+            assert process.stderr is not None
+            before = lines_before(process.stderr, awaited)
             time.sleep(0.5)
             process.send_signal(signum)
             started = time.monotonic()
             _, text = process.communicate(timeout=60)
-            assert process.returncode == status, text
+            assert process.returncode == status, before + text
             assert time.monotonic() - started < 5
-        if frame:
-            assert f"Going on from frame {frame} of 400." in text
         stopped = re.search(r"Stopped after frame ([0-9]+)", text)
-        frame = int(stopped[1]) if stopped else frame
-    assert frame > 0
+        assert stopped, before + text
+        assert int(stopped[1]) > frame
+        frame = int(stopped[1])
+        awaited = f"Going on from frame {frame} of 400."

@@ -281,4 +281,4 @@ class Behind:
             if kind is None:
                 self.wait()
         finally:
-            self._thread.shutdown(cancel_futures=True)
+            self._thread.shutdown()

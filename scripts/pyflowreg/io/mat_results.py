@@ -24,6 +24,9 @@ _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,62}")
 # MATLAB 5 files count the bytes of a variable with 31 bits; keep room for its header.
 _LARGEST = 2**31 - 2**20
 
+# Without the date that SciPy writes there: the same results are the same file.
+_TEXT = b"MATLAB 5.0 MAT-file, Platform: pyflowreg"
+
 # Codes of the format: what a piece of a file holds, and the classes of arrays.
 _INT8, _UINT8, _INT32, _UINT32, _DOUBLE, _MATRIX, _COMPRESSED = 1, 2, 5, 6, 9, 14, 15
 _CELL_CLASS, _DOUBLE_CLASS, _UINT8_CLASS, _LOGICAL = 1, 6, 9, 0x200
@@ -78,6 +81,9 @@ def save_mat(
 def _save_5(path: Path, others: dict[str, Any], stacks: dict[str, Stack]) -> None:
     with path.open("wb") as file:
         scipy.io.savemat(file, others, do_compression=True, oned_as="row", long_field_names=True)
+        file.seek(0)
+        file.write(_TEXT.ljust(116))
+        file.seek(0, io.SEEK_END)
         for name, stack in stacks.items():
             _append_cell(file, name, stack)
 
