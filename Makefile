@@ -18,7 +18,7 @@ PYTHON ?= $(shell for p in $(CANDIDATES); do \
 	if $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1; \
 	then command -v $$p; break; fi; done)
 
-.PHONY: help install install-cluster test-cluster demo demo-2channel test test-all benchmark lint format clean clean-all
+.PHONY: help install install-cluster test-cluster test-kills demo demo-2channel test test-all benchmark lint format clean clean-all
 
 help: ## this list
 	@sed -n 's/^\([a-z0-9-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 24
