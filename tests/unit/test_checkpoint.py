@@ -123,7 +123,7 @@ def test_killed_again_and_again_it_still_finishes(config):
     while helper.in_child(lambda: stage1.run_stage1(config), 100) is None:
         kills += 1
         assert kills < 50
-    assert kills > 2
+    assert kills > 0
     assert helper.results(config) == whole
 
 
