@@ -77,6 +77,34 @@ if HEAD:
     head.write_headers(check_headers())
 
 
+elif workflow.is_main_process and not DRY_RUN:
+    from pyflowreg.workflow.run_owner import RunOwner
+
+    owner = RunOwner.of(PLAN)
+    try:
+        owner.wait_for_jobs(PLAN)
+        remark = owner.take_over("from what that one has left")
+    except PyflowregError as error:
+        stop(error)
+    if remark:
+        logger.info(remark)
+
+
+def hold_session():
+    """Keep other runs, also those started in another folder, from this session."""
+    import atexit
+    from contextlib import ExitStack
+
+    from pyflowreg.session.locks import session_lock
+
+    stack = ExitStack()
+    try:
+        stack.enter_context(session_lock(PLAN.config, alone=True))
+    except PyflowregError as error:
+        stop(error)
+    atexit.register(stack.close)
+
+
 def field_of(wildcards):
     """Return the field of a recording, `ancient` while its video is newer than all it is made from.
 

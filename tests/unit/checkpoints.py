@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from pyflowreg.io.atomic import temporary_sibling
 from pyflowreg.io.storage import Storage
 from pyflowreg.motion_correction import correction
 from pyflowreg.session import SessionConfig
@@ -52,6 +53,20 @@ def forget(config: SessionConfig) -> None:
 def small_chunks(monkeypatch: Any, length: int = 2) -> None:
     """Correct so many frames at a time."""
     monkeypatch.setattr(correction, "chunk_length", lambda *size: length)
+
+
+def abandoned(path: Path) -> Path:
+    """Write a file under a temporary name of `path`, in a process that has ended."""
+    reading, writing = os.pipe()
+    if (process := os.fork()) == 0:
+        temporary = temporary_sibling(path)
+        temporary.write_bytes(b"half")
+        os.write(writing, os.fsencode(temporary))
+        os._exit(0)
+    os.close(writing)
+    os.waitpid(process, 0)
+    with os.fdopen(reading) as answer:
+        return Path(answer.read())
 
 
 class Steps:

@@ -7,7 +7,7 @@ import random
 import pytest
 
 from pyflowreg.errors import OutputError
-from pyflowreg.io.atomic import temporary_sibling
+from pyflowreg.io import file_lock
 from pyflowreg.motion_correction import checkpoint, folder_lock, recording_run, reference
 from pyflowreg.motion_correction.compensate import correct_recording
 from pyflowreg.session import stage1_compensate as stage1
@@ -198,7 +198,7 @@ def test_what_cannot_be_used_is_refused(config, monkeypatch, caplog, change, mes
         elif change == "input":
             helper.save_tiff(config.root / "rec.tif", movie(wobble(9), (24, 32), 2))
         elif change == "software":
-            patch.setattr(checkpoint, "__version__", "0.0.1")
+            patch.setattr(checkpoint, "software_revision", lambda: "of tomorrow")
         elif change == "resume":
             config.resume = False
         elif change == "record":
@@ -215,7 +215,7 @@ def test_what_cannot_be_used_is_refused(config, monkeypatch, caplog, change, mes
 
 
 def test_a_second_run_at_the_same_time_is_told(config, monkeypatch):
-    monkeypatch.setattr(folder_lock, "WAIT_HERE", 0.0)
+    monkeypatch.setattr(file_lock, "WAIT_HERE", 0.0)
     folder = recording_paths(config, "rec").checkpoint
     message = rf"rec is being worked on by process {os.getpid()} on .* Wait for the other"
     with folder_lock.FolderLock(folder, "It"), pytest.raises(OutputError, match=message):
@@ -228,7 +228,7 @@ def test_without_locks_the_first_run_is_told(config, monkeypatch):
     def no_locks(*arguments):
         raise OSError(errno.ENOLCK, "No locks available")
 
-    monkeypatch.setattr(folder_lock.fcntl, "flock", no_locks)
+    monkeypatch.setattr(file_lock.fcntl, "flock", no_locks)
     folder = recording_paths(config, "rec").checkpoint
     with checkpoint.claimed(folder, {}, 1, "It") as first:
         first.save({})
@@ -272,11 +272,9 @@ def test_leftovers_of_killed_runs_are_removed(config):
     paths = recording_paths(config, "rec")
     paths.folder.mkdir(parents=True)
     leftovers = [
-        temporary_sibling(path)
+        helper.abandoned(path)
         for path in (paths.compensated, paths.idx, paths.temporal_average, paths.status)
     ]
-    for path in leftovers:
-        path.write_bytes(b"half")
     stranger = paths.folder / ".compensated-notes.tmp.hdf5"
     stranger.touch()
     stage1.run_stage1(config)

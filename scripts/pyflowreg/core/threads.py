@@ -40,6 +40,54 @@ def _pool(process: int) -> ThreadPoolExecutor:
     return ThreadPoolExecutor(MOST_THREADS, "pyflowreg", initializer=mark)
 
 
+def finish(calls: Iterable[Future[Any]]) -> None:
+    """Wait for calls in other threads, however often Ctrl-C or SIGTERM interrupts.
+
+    Raises
+    ------
+    KeyboardInterrupt, SystemExit
+        The first interruption, when all calls have ended.
+    """
+    interruption: BaseException | None = None
+    waited_for = list(calls)
+    while True:
+        try:
+            wait(waited_for)
+            break
+        except (KeyboardInterrupt, SystemExit) as error:
+            interruption = interruption or error
+    if interruption is not None:
+        raise interruption
+
+
+def uninterrupted(function: Callable[[], Result]) -> Result:
+    """Call a function which Ctrl-C and SIGTERM do not stop half-way.
+
+    Both are exceptions that come anywhere in the main thread, so it is called in another one.
+
+    Parameters
+    ----------
+    function : callable
+        Should take no longer than a user wants to wait.
+
+    Returns
+    -------
+    result
+        Of the function.
+
+    Raises
+    ------
+    KeyboardInterrupt, SystemExit
+        The first interruption, when the function has ended.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        return function()
+    with ThreadPoolExecutor(1, "pyflowreg-whole") as thread:
+        call = thread.submit(function)
+        finish([call])
+        return call.result()
+
+
 class AbandonedError(Exception):
     """Ends, in its thread, work whose result nobody waits for any more."""
 
@@ -126,7 +174,7 @@ def for_each(function: Callable[[int], None], count: int, threads: int) -> None:
         stop.set()
         for result in results:
             result.cancel()
-        wait(results)
+        finish(results)
     if abandoned and abandoned.is_set():
         raise AbandonedError
     failures = [
@@ -266,7 +314,10 @@ class Behind:
     def wait(self) -> None:
         """Wait for the last call, and raise its error."""
         while self._waiting:
-            self._waiting.popleft().result()
+            call = self._waiting[0]
+            wait([call])
+            self._waiting.popleft()
+            call.result()
 
     def __enter__(self) -> Self:
         return self
@@ -281,4 +332,7 @@ class Behind:
             if kind is None:
                 self.wait()
         finally:
-            self._thread.shutdown()
+            try:
+                finish(self._waiting)
+            finally:
+                self._thread.shutdown()

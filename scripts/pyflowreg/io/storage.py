@@ -44,7 +44,9 @@ class Storage(io.RawIOBase):
 
     def __init__(self, path: Path, continued: bool = False) -> None:
         super().__init__()
-        self._file = path.open("r+b" if continued else "w+b", buffering=0)
+        if not continued:
+            path.unlink(missing_ok=True)  # it may be the second name of a finished file
+        self._file = path.open("r+b" if continued else "x+b", buffering=0)
         self._kept: list[tuple[int, bytes]] = []
         self._position = self._size = 0
         self._error: OSError | None = None
@@ -174,7 +176,7 @@ class StoredWriter(BaseWriter):
 
     def _make_storage(self, path: Path) -> Storage:
         self._sizes = array("q")
-        if self._continued is not None and not path.is_file():
+        if self._continued is not None and (path.is_symlink() or not path.is_file()):
             raise ResumeError("without the files it belongs to")
         self._storage = Storage(path, continued=self._continued is not None)
         return self._storage

@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import io
 import logging
 import os
 import time
+import uuid
 import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -20,20 +22,33 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pyflowreg import NUMERICS_REVISION, __version__
 from pyflowreg.errors import OutputError
-from pyflowreg.io.atomic import sync_file, sync_folder, temporary_sibling
-from pyflowreg.io.failures import make_folder, writing, writing_among_others
+from pyflowreg.io.atomic import sync_file, temporary_sibling
+from pyflowreg.io.failures import make_folder, sync_folder, writing, writing_among_others
 from pyflowreg.motion_correction.folder_lock import FolderLock
+from pyflowreg.motion_correction.software import software_revision
 
 logger = logging.getLogger(__name__)
 
 FORMAT = 1
-RECORD, NEW_RECORD = "record.npz", "record.new"
+RECORD = "record.npz"
 SOFTWARE = "software"
-# File systems without hard links (some FUSE and SMB mounts, FAT) say so with these.
-_NO_LINKS = frozenset({errno.EPERM, errno.ENOTSUP, errno.EMLINK, errno.ENOSYS, errno.EACCES})
-_DAMAGED = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, NotImplementedError)
+# File systems without hard links, or without any between folders (some FUSE and SMB mounts, FAT,
+# AFS), say so with these.
+_NO_LINKS = frozenset(
+    {errno.EPERM, errno.ENOTSUP, errno.EMLINK, errno.ENOSYS, errno.EACCES, errno.EXDEV}
+)
+_DAMAGED = (
+    EOFError,
+    LookupError,
+    MemoryError,
+    OSError,
+    RuntimeError,
+    SyntaxError,
+    TypeError,
+    ValueError,
+    zipfile.BadZipFile,
+)
 
 State = Mapping[str, NDArray[Any]]
 
@@ -54,7 +69,7 @@ class Checkpoint:
     def __init__(self, lock: FolderLock, made_of: Mapping[str, str], seconds: float) -> None:
         self.folder = lock.folder
         self._lock = lock
-        self._made_of = {**made_of, SOFTWARE: f"{__version__}, {NUMERICS_REVISION}, {FORMAT}"}
+        self._made_of = {**made_of, SOFTWARE: f"{software_revision()}, record {FORMAT}"}
         self._seconds = seconds
         self._saved = time.monotonic()
         self.state = self._load()
@@ -66,8 +81,8 @@ class Checkpoint:
 
     @property
     def is_due(self) -> bool:
-        """Whether it is time to save."""
-        return time.monotonic() - self._saved >= self._seconds
+        """Whether it is time to save; never if no work is to be kept."""
+        return 0 < self._seconds <= time.monotonic() - self._saved
 
     def _load(self) -> State | None:
         """Read the record; whatever cannot be used is removed."""
@@ -75,14 +90,18 @@ class Checkpoint:
         state: dict[str, NDArray[Any]] = {}
         reason = ""
         try:
-            with np.load(path, allow_pickle=False) as record:
-                state = {name: record[name] for name in record.files}
+            state = _arrays(path)
             differ = [k for k, v in self._made_of.items() if str(state.pop(f"of {k}")) != v]
             reason = f"of other {' and '.join(differ)}" if differ else ""
         except FileNotFoundError:
             self._empty()
             return None
         except _DAMAGED as error:
+            if isinstance(error, OSError) and error.errno != errno.EINVAL:
+                raise OutputError(
+                    f"{path} cannot be read: {error}. Try again, or delete {self.folder}, and the "
+                    "recording starts from its beginning"
+                ) from error
             reason = f"damaged ({error})"
         if reason:
             self.discard(reason)
@@ -97,10 +116,13 @@ class Checkpoint:
     def _empty(self) -> None:
         # The record first: without it the rest means nothing.
         self.state = None
-        (self.folder / RECORD).unlink(missing_ok=True)
+        record = self.folder / RECORD
+        with writing(record):
+            record.unlink(missing_ok=True)
         for path in self.folder.iterdir():
-            if path != self._lock.path:
-                path.unlink()
+            if path != self._lock.path and (path.is_symlink() or not path.is_dir()):
+                with writing(path):
+                    path.unlink(missing_ok=True)
 
     def save(self, state: State) -> None:
         """Replace the record; what it counts must be on the disk.
@@ -124,13 +146,18 @@ class Checkpoint:
             f"of {name}": np.array(value) for name, value in self._made_of.items()
         }
         arrays |= state
-        new, path = self.folder / NEW_RECORD, self.folder / RECORD
+        path = self.folder / RECORD
+        new = path.with_suffix(f".{uuid.uuid4().hex[:8]}")
         with writing(path):
-            with new.open("wb") as file:
-                np.savez(file, **arrays)
-                file.flush()
-                os.fsync(file.fileno())
-            new.replace(path)
+            try:
+                with new.open("xb") as file:
+                    np.savez(file, **arrays)
+                    file.flush()
+                    os.fsync(file.fileno())
+                new.replace(path)
+            finally:
+                with contextlib.suppress(OSError):
+                    new.unlink(missing_ok=True)
             sync_folder(self.folder)
         self._saved = time.monotonic()
 
@@ -178,13 +205,34 @@ class Checkpoint:
                 os.utime(hidden if hidden.exists() else path)
                 if hidden.exists() and not (path.exists() and hidden.samefile(path)):
                     _link(hidden, path)
-        for folder in {path.parent for path in paths}:
-            sync_folder(folder)
+        for path in {path.parent: path for path in paths}.values():
+            with writing(path):
+                sync_folder(path.parent)
 
     def remove(self) -> None:
-        """Remove the folder: everything is published, or there is nothing to keep."""
-        self._empty()
-        self._lock.remove_folder()
+        """Remove the folder, if it is still this run's: all is published, or nothing to keep."""
+        if self._lock.is_held:
+            self._empty()
+            self._lock.remove_folder()
+
+
+def _arrays(path: Path) -> dict[str, NDArray[Any]]:
+    """Read what `Checkpoint.save` wrote; a damaged file is no reason to take memory or to wait."""
+    arrays = {}
+    with zipfile.ZipFile(path) as archive:
+        size = path.stat().st_size
+        for member in archive.infolist():
+            if member.compress_type != zipfile.ZIP_STORED or member.file_size > size:
+                raise ValueError("its content is compressed")
+            content = io.BytesIO(archive.read(member))
+            if np.lib.format.read_magic(content) != (1, 0):
+                raise ValueError("its arrays are of another version")
+            shape, fortran, dtype = np.lib.format.read_array_header_1_0(content)
+            values = np.frombuffer(content.read(), dtype).reshape(
+                shape, order="F" if fortran else "C"
+            )
+            arrays[member.filename.removesuffix(".npy")] = values
+    return arrays
 
 
 def _link(file: Path, target: Path) -> None:

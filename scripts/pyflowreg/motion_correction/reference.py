@@ -8,6 +8,7 @@ import tokenize
 import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from pyflowreg.core.backend_registry import Backend
 from pyflowreg.core.frame_warp import warp_frames
 from pyflowreg.core.numerics import LARGEST, Numerics
 from pyflowreg.core.parameters import FlowParameters
-from pyflowreg.core.threads import overlapped
+from pyflowreg.core.threads import overlapped, uninterrupted
 from pyflowreg.errors import ConfigError
 from pyflowreg.motion_correction.centring import centred_reference
 from pyflowreg.motion_correction.frames import BinnedFrames, FrameRange
@@ -153,17 +154,17 @@ class ReferenceProgress:
         if state is not None:
             self.registered = RunningMean.from_state("registered", state)
             self.done = int(state["registered_count"])
-        self.is_settled = True
         self._on_frames = on_frames
 
     def add(self, frames: NDArray[np.float64]) -> None:
         """Take in the next registered frames, (n, H, W, C)."""
-        self.is_settled = False
-        self.registered.add_all(frames)
-        self.done += len(frames)
-        self.is_settled = True
+        uninterrupted(partial(self._count, frames))
         if self._on_frames is not None:
             self._on_frames(self)
+
+    def _count(self, frames: NDArray[np.float64]) -> None:
+        self.registered.add_all(frames)
+        self.done += len(frames)
 
     def state(self) -> dict[str, NDArray[Any]]:
         """Copy what is needed to go on later."""

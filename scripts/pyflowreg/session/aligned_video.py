@@ -17,11 +17,18 @@ from pyflowreg.core.threads import Behind, ahead
 from pyflowreg.core.warping import align_sequence
 from pyflowreg.errors import InputError
 from pyflowreg.io import Reader, open_reader, open_writer
+from pyflowreg.io.atomic import remove_leftovers
 from pyflowreg.motion_correction.progress import Progress
 from pyflowreg.session.averages import temporal_average
 from pyflowreg.session.config import SessionConfig
 from pyflowreg.session.discovery import Recording, centre_index, discover_recordings
-from pyflowreg.session.outputs import RecordingPaths, find_compensated, recording_paths
+from pyflowreg.session.locks import video_lock
+from pyflowreg.session.outputs import (
+    ALIGNED_SUFFIX,
+    RecordingPaths,
+    find_compensated,
+    recording_paths,
+)
 from pyflowreg.session.records import Record, is_younger, video_record
 from pyflowreg.session.stage1_compensate import threads_of
 from pyflowreg.session.stage2_between_avgs import (
@@ -205,10 +212,24 @@ def align_recording(
     if centre is None:
         recordings = discover_recordings(config)
         centre = recordings[centre_index(config, recordings)]
+    with video_lock(config, recording.name):
+        return _align(config, recording, centre, displacement, threads or threads_of(config))
+
+
+def _align(
+    config: SessionConfig,
+    recording: Recording,
+    centre: Recording,
+    displacement: Field | None,
+    threads: int,
+) -> Path:
+    """Make sure that the aligned video of a recording is there, and its record."""
     paths, middle = (recording_paths(config, entry.name) for entry in (recording, centre))
     compensated = required(find_compensated(paths.folder), paths, "corrected frames")
     reference = temporal_average(middle)
     record = video_record(config, recording.name, centre.name)
+    videos = [paths.aligned.with_suffix(suffix) for suffix in ALIGNED_SUFFIX.values()]
+    remove_leftovers([record.path, *videos])
     follows = _follows(config, paths, middle, reference)
     sources = [compensated, middle.temporal_average]
     if config.resume and displacement is None and _is_current(paths, sources, record, follows):
@@ -222,7 +243,7 @@ def align_recording(
         reference,
         chunk_size=config.align_chunk_size,
         output_format=config.align_output_format,
-        threads=threads or threads_of(config),
+        threads=threads,
     )
     if displacement is not None:
         # Older than its sources: it is not what the saved field gives, and made again with that.

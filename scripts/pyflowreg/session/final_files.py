@@ -41,6 +41,27 @@ def save_png(path: Path, mask: NDArray[np.bool_]) -> None:
         imsave(temporary, mask.astype(np.uint8) * 255, check_contrast=False)
 
 
+def mask_files(config: SessionConfig, recordings: Sequence[Recording]) -> list[Path]:
+    """Return all files that `save_mask_files` writes.
+
+    Parameters
+    ----------
+    config : SessionConfig
+        The session.
+    recordings : sequence of Recording
+        Its recordings.
+
+    Returns
+    -------
+    list of Path
+        They need not exist.
+    """
+    paths = session_paths(config)
+    entries = [paths.recording(recording.name) for recording in recordings]
+    pictures = [path for entry in entries for path in (entry.valid_png, entry.aligned_valid_png)]
+    return [*pictures, paths.final_png, paths.final_npz, paths.final_mat, paths.status]
+
+
 def save_mask_files(
     config: SessionConfig, recordings: Sequence[Recording], centre: int, arrays: dict[str, Any]
 ) -> None:

@@ -22,6 +22,7 @@ from pyflowreg.motion_correction.checkpoint import Checkpoint, claimed
 from pyflowreg.motion_correction.compensate import available_threads, correct_recording
 from pyflowreg.session.config import SessionConfig, get_array_task_id
 from pyflowreg.session.discovery import Recording, recording_of_task
+from pyflowreg.session.locks import session_lock
 from pyflowreg.session.outputs import find_compensated, find_idx, recording_paths
 from pyflowreg.session.preflight import inspect_recording, preflight
 from pyflowreg.session.records import stage1_record
@@ -145,15 +146,14 @@ def compensate_session_recording(
     interrupted = paths.checkpoint.exists()
     if not interrupted and _is_finished(config, recording):
         return paths.folder
-    if not interrupted and config.checkpoint_seconds == 0:
-        _tidy(config, recording)
-        return _correct(config, recording, threads)
+    # Its lock is needed also if nothing is to be kept.
     with _checkpoint_of(config, recording) as checkpoint:
         _tidy(config, recording)
         if not _is_finished(config, recording):  # by another run, while this one waited
             if checkpoint.state is not None and not config.resume:
                 checkpoint.discard("not wanted (resume is false)")
-            _correct(config, recording, threads, checkpoint)
+            kept = config.checkpoint_seconds > 0 or checkpoint.state is not None
+            _correct(config, recording, threads, checkpoint if kept else None)
         checkpoint.remove()
     return paths.folder
 
@@ -243,7 +243,8 @@ def run_stage1(
         len(session.recordings),
         session.recordings[session.centre].path.name,
     )
-    return [compensate_session_recording(config, recording) for recording in session.recordings]
+    with session_lock(config):
+        return [compensate_session_recording(config, entry) for entry in session.recordings]
 
 
 def run_stage1_array(
@@ -276,4 +277,5 @@ def run_stage1_array(
     config = _overridden(config, of_options_override)
     number = get_array_task_id() if task_id is None else task_id
     recording = recording_of_task(preflight(config).recordings, number)
-    return compensate_session_recording(config, recording)
+    with session_lock(config):
+        return compensate_session_recording(config, recording)

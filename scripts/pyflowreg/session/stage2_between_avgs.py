@@ -18,12 +18,13 @@ from pyflowreg.core.parameters import FlowParameters
 from pyflowreg.core.threads import for_each
 from pyflowreg.core.warping import warp_frame
 from pyflowreg.errors import ConfigError, InputError
-from pyflowreg.io.atomic import atomic_save_npz
+from pyflowreg.io.atomic import atomic_save_npz, remove_leftovers
 from pyflowreg.motion_correction.preprocessing import ROUNDING, gaussian
 from pyflowreg.motion_correction.rigid import rigid_shift
 from pyflowreg.session.averages import common_shape, temporal_average
 from pyflowreg.session.config import SessionConfig
 from pyflowreg.session.discovery import Recording, centre_index, discover_recordings
+from pyflowreg.session.locks import session_lock, stage2_lock
 from pyflowreg.session.outputs import RecordingPaths, recording_paths
 from pyflowreg.session.records import is_younger, stage2_record
 from pyflowreg.session.stage1_compensate import threads_of
@@ -281,27 +282,35 @@ def save_fields(config: SessionConfig, threads: int | None = None) -> tuple[list
     """
     recordings = discover_recordings(config)
     centre = centre_index(config, recordings)
+    with stage2_lock(config):
+        _save_all(config, recordings, centre, threads or threads_of(config))
+    return recordings, centre
+
+
+def _save_all(
+    config: SessionConfig, recordings: list[Recording], centre: int, threads: int
+) -> None:
+    """Save all fields, and then the record that says so."""
     files = [recording_paths(config, recording.name) for recording in recordings]
-    common_shape(files)
     record = stage2_record(config, recordings[centre].name)
+    averages = [paths.temporal_average for paths in files]
+    remove_leftovers([record.path, *averages, *(paths.w_to_reference for paths in files)])
+    common_shape(files)
     record.withdraw()
     fixed = temporal_average(files[centre])
 
     def one(number: int) -> None:
         _save_field(config, files[number], fixed, number == centre)
 
-    for_each(one, len(files), threads or threads_of(config))
+    for_each(one, len(files), threads)
     compile_log.report()
     # A field that was kept may be older than an average that changed, which then was not its own,
     # or came out the same. Its time says that it was compared with all of them.
-    newest = max(
-        (paths.temporal_average for paths in files), key=lambda path: path.stat().st_mtime_ns
-    )
+    newest = max(averages, key=lambda path: path.stat().st_mtime_ns)
     for paths in files:
         if not is_younger(paths.w_to_reference, [newest]):
             os.utime(paths.w_to_reference)
     record.write()
-    return recordings, centre
 
 
 def run_stage2(config: SessionConfig) -> tuple[int, Path, list[NDArray[np.float64]]]:
@@ -332,6 +341,7 @@ def run_stage2(config: SessionConfig) -> tuple[int, Path, list[NDArray[np.float6
     ConfigError
         If recordings or averages are missing or do not fit together.
     """
-    recordings, centre = save_fields(config)
-    fields = [saved_field(recording_paths(config, recording.name)) for recording in recordings]
+    with session_lock(config):
+        recordings, centre = save_fields(config)
+        fields = [saved_field(recording_paths(config, entry.name)) for entry in recordings]
     return centre, recordings[centre].path, fields

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from pyflowreg.core.warping import imregister_binary
 from pyflowreg.errors import ConfigError, InputError
+from pyflowreg.io.atomic import remove_leftovers
 from pyflowreg.io.fields import iter_masks
 from pyflowreg.io.stack import Stack
 from pyflowreg.session.aligned_video import (
@@ -25,7 +26,8 @@ from pyflowreg.session.aligned_video import (
 from pyflowreg.session.averages import common_shape, temporal_average
 from pyflowreg.session.config import SessionConfig
 from pyflowreg.session.discovery import Recording, centre_index, discover_recordings
-from pyflowreg.session.final_files import save_mask_files
+from pyflowreg.session.final_files import mask_files, save_mask_files
+from pyflowreg.session.locks import mask_lock, session_lock
 from pyflowreg.session.outputs import (
     RecordingPaths,
     find_idx,
@@ -97,7 +99,9 @@ def compute_final_mask(
     ConfigError
         If number or shape of the given fields do not fit.
     """
-    return _save_final_mask(config, _load(config, middle_idx, displacement_fields))
+    session = _load(config, middle_idx, displacement_fields)
+    with mask_lock(config):
+        return _save_final_mask(config, session)
 
 
 @dataclass(frozen=True)
@@ -220,6 +224,7 @@ def _save_final_mask(config: SessionConfig, session: _Session) -> Mask:
         logger.warning("No pixel is valid in all recordings; look at the aligned masks.")
     names = [recording.name for recording in session.recordings]
     record = mask_record(config, names[session.centre], names)
+    remove_leftovers([record.path, *mask_files(config, session.recordings)])
     record.withdraw()
     session_paths(config).status.unlink(missing_ok=True)
     real = np.dtype(np.float64)
@@ -273,10 +278,12 @@ def run_stage3(
         If `middle_idx` or the fields do not fit the session.
     """
     session = _load(config, middle_idx, displacement_fields)
-    final = _save_final_mask(config, session)
-    centre = session.recordings[session.centre]
-    for number, recording in enumerate(session.recordings):
-        # Of the saved field, an existing video may be kept.
-        given = None if session.is_saved(number) else session.field(number)
-        align_recording(config, recording, centre=centre, displacement=given)
+    with session_lock(config):
+        with mask_lock(config):
+            final = _save_final_mask(config, session)
+        centre = session.recordings[session.centre]
+        for number, recording in enumerate(session.recordings):
+            # Of the saved field, an existing video may be kept.
+            given = None if session.is_saved(number) else session.field(number)
+            align_recording(config, recording, centre=centre, displacement=given)
     return final

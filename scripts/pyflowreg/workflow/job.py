@@ -6,19 +6,19 @@ import logging
 import os
 import platform
 import resource
-import signal
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 import pyflowreg
 from pyflowreg.cluster.jobbook import FOLDER_VARIABLE, INPUT_ERROR, JobBook, slot_of
 from pyflowreg.core.compilation.log import compile_log
 from pyflowreg.errors import PyflowregError
+from pyflowreg.stopping import INTERRUPTED, stop_on_sigterm
 from pyflowreg.workflow.guard import check_import_origin
 
 if TYPE_CHECKING:
@@ -39,7 +39,6 @@ THREAD_VARIABLES = (
 # JOB_ID is a name that others use as well.
 SCHEDULER_JOBS = {"SLURM": "SLURM_JOB_ID", "PBS": "PBS_JOBID", "Grid Engine": "JOB_ID"}
 USER_ERROR = 2
-TERMINATED = 128 + signal.SIGTERM
 
 
 class Job:
@@ -93,11 +92,11 @@ def job_context(snakemake: Any) -> Iterator[Job]:
     Raises
     ------
     SystemExit
-        With status 2 after a `PyflowregError`, 143 after SIGTERM.
+        With status 2 after a `PyflowregError`, 143 after SIGTERM, 130 after Ctrl-C.
     """
     terminal = _redirect(snakemake.log)
     _limit_threads(snakemake.threads)
-    signal.signal(signal.SIGTERM, _terminate)
+    stop_on_sigterm()
     name = " ".join([snakemake.rule, *map(str, snakemake.wildcards)])
     started = time.monotonic()
     _log_start(name, snakemake)
@@ -109,6 +108,9 @@ def job_context(snakemake: Any) -> Iterator[Job]:
         _note_failure(snakemake, str(error))
         os.write(terminal, f"\n{name}: {error}\n".encode())
         raise SystemExit(USER_ERROR) from None
+    except KeyboardInterrupt:
+        logger.info("Interrupted; run it again to continue.")
+        raise SystemExit(INTERRUPTED) from None
     except Exception as error:
         where = f"; see {snakemake.log[0]}" if snakemake.log else ""
         os.write(terminal, f"\n{name}: {type(error).__name__}: {error}{where}\n".encode())
@@ -151,11 +153,6 @@ def _limit_threads(threads: int) -> None:
     """Give numba and BLAS the threads Snakemake reserved; both read this when first imported."""
     for variable in THREAD_VARIABLES:
         os.environ[variable] = str(max(1, threads))
-
-
-def _terminate(signum: int, frame: Any) -> NoReturn:
-    """Leave through the exception path, so that temporary files are removed."""
-    raise SystemExit(TERMINATED)
 
 
 def _log_start(name: str, snakemake: Any) -> None:

@@ -18,6 +18,7 @@ from pyflowreg.session.config import SessionConfig
 from pyflowreg.session.discovery import Recording, centre_index, discover_recordings
 from pyflowreg.session.outputs import RecordingPaths, SessionPaths, session_paths
 from pyflowreg.workflow import braces, scale
+from pyflowreg.workflow.finished_jobs import recognise_finished_jobs
 
 DEFAULT_CLUSTER_THREADS = 8
 MANY_RECORDINGS = 50
@@ -122,6 +123,7 @@ class Plan:
         if braces.needs_literal_braces(names):
             braces.take_braces_literally()
         scale.look_again_once()
+        recognise_finished_jobs()
         if len(self.recordings) >= MANY_RECORDINGS:
             scale.note_inputs_once()
 
