@@ -173,7 +173,7 @@ def main(folder: str, mount_point: str, journal: str) -> None:
     """Serve until unmounted, then write the journal."""
     recorder = Recorder(Path(folder))
     fuse.FUSE(
-        recorder, mount_point, foreground=True, nothreads=True, use_ino=True,
+        recorder, mount_point, foreground=True, nothreads=True, use_ino=True, hard_remove=True,
         attr_timeout=0, entry_timeout=0,
     )  # fmt: skip
     Path(journal).write_text(json.dumps(recorder.events), encoding="utf-8")
