@@ -105,6 +105,48 @@ def hold_session():
     atexit.register(stack.close)
 
 
+def again(*results):
+    """Let Snakemake make results again that are there, with the current record, but outdated."""
+    if workflow.is_main_process:
+        workflow.dag.forcefiles.update(map(str, results))
+
+
+def recording_of(wildcards):
+    """Return a recording. Its age says little: a file that replaces it may be an older one."""
+    name = wildcards.recording
+    if PLAN.outdated.needs_correction(name) and PLAN.outdated.header(name):
+        again(PLAN.paths.recording(name).header)
+    return ancient(PLAN.source(wildcards))
+
+
+def header_of(wildcards):
+    """Return the header of a recording, `ancient` while stage 1 is current.
+
+    No result depends on it. But where Snakemake has to make it again, it looks at nothing but the
+    edge to stage 1, so that then has to count.
+    """
+    name = wildcards.recording
+    if PLAN.outdated.correction(name):
+        again(PLAN.stage1_record_of(name))
+    header = str(PLAN.paths.recording(name).header)
+    return header if PLAN.outdated.needs_correction(name) else ancient(header)
+
+
+def averages_of_all(wildcards):
+    """Return the averages that stage 2 compares."""
+    for recording in PLAN.recordings:
+        if PLAN.outdated.field(recording.name):
+            again(PLAN.stage2_record_of(recording.name))
+    return PLAN.of_all(lambda files: files.temporal_average)
+
+
+def averages_of_mask(wildcards):
+    """Return the averages that go into the files of the final mask."""
+    if PLAN.outdated.mask():
+        again(PLAN.mask_record)
+    return PLAN.of_all(lambda files: files.temporal_average)
+
+
 def field_of(wildcards):
     """Return the field of a recording, `ancient` while its video is newer than all it is made from.
 
@@ -112,6 +154,8 @@ def field_of(wildcards):
     that were always `ancient` would hide that an interrupted run left an outdated video.
     """
     paths = PLAN.paths.recording(wildcards.recording)
+    if PLAN.outdated.video(wildcards.recording):
+        again(PLAN.video_record_of(wildcards.recording))
     forced = workflow.dag_settings is not None and workflow.dag_settings.forcerun
     if forced or not PLAN.video_is_current(paths):
         return str(paths.w_to_reference)

@@ -50,7 +50,7 @@ def aligned(config, name):
 
 
 def times(folder):
-    return {path.name: path.stat().st_mtime_ns for path in folder.iterdir()}
+    return {path.name: path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file()}
 
 
 def test_what_is_written(finished):

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import logging
-import os
-from collections.abc import Generator, Sequence
+from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
@@ -29,10 +28,12 @@ from pyflowreg.session.outputs import (
     find_compensated,
     recording_paths,
 )
-from pyflowreg.session.records import Record, is_younger, video_record
+from pyflowreg.session.records import keep_younger, video_record
+from pyflowreg.session.sources import corrected, video_sources
 from pyflowreg.session.stage1_compensate import threads_of
 from pyflowreg.session.stage2_between_avgs import (
     field_fingerprint,
+    field_identity,
     saved_field,
     saved_fingerprint,
 )
@@ -147,10 +148,25 @@ def _blocks(reader: Reader, length: int) -> Generator[NDArray[Any], None, None]:
         yield reader.read(start, min(start + length, reader.shape[0]))
 
 
-def _follows(
+def field_follows(
     config: SessionConfig, paths: RecordingPaths, middle: RecordingPaths, fixed: NDArray[Any]
 ) -> bool | None:
-    """Whether the saved field is stage 2's for these averages and settings; None: not its own."""
+    """Tell whether a saved field is stage 2's for these averages and settings.
+
+    Parameters
+    ----------
+    config : SessionConfig
+        The session.
+    paths, middle : RecordingPaths
+        Files of the recording and of the centre.
+    fixed : ndarray
+        Temporal average of the centre, (H, W, C).
+
+    Returns
+    -------
+    bool or None
+        None for the field of another program, which nobody knows.
+    """
     saved = saved_fingerprint(paths.w_to_reference)
     if saved is None:
         return None
@@ -158,22 +174,25 @@ def _follows(
     return saved == field_fingerprint(config, fixed, temporal_average(paths), is_centre)
 
 
-def _is_current(
-    paths: RecordingPaths, sources: Sequence[Path], record: Record, follows: bool | None
-) -> bool:
-    """Whether the aligned video is younger than all it is made from, and complete.
-
-    The age of a field that follows from the sources says nothing: it may have been made again.
-    """
-    if follows and not record.path.is_file():
-        return False
-    if not is_younger(paths.aligned, sources if follows else [*sources, paths.w_to_reference]):
-        return False
+def _is_complete(paths: RecordingPaths, compensated: Path) -> bool:
+    """Whether the aligned video is complete."""
     try:
-        with open_reader(paths.aligned) as video, open_reader(sources[0]) as frames:
+        with open_reader(paths.aligned) as video, open_reader(compensated) as frames:
             return bool(video.shape == frames.shape and video.dtype == frames.dtype)
     except InputError:
         return False
+
+
+def _remove_outdated(config: SessionConfig, name: str, centre: str, sources: Any) -> None:
+    """Remove the video in another format, unless it was made of the same."""
+    other = config.model_copy()
+    other.align_output_format = "HDF5" if config.align_output_format == "TIFF" else "TIFF"
+    record = video_record(other, name, centre)
+    if record.family() and record.sources != sources:
+        video = recording_paths(other, name).aligned
+        record.withdraw()
+        video.unlink(missing_ok=True)
+        logger.info("%s was made with other settings or frames, and is removed.", video)
 
 
 def align_recording(
@@ -230,10 +249,13 @@ def _align(
     record = video_record(config, recording.name, centre.name)
     videos = [paths.aligned.with_suffix(suffix) for suffix in ALIGNED_SUFFIX.values()]
     remove_leftovers([record.path, *videos])
-    follows = _follows(config, paths, middle, reference)
-    sources = [compensated, middle.temporal_average]
-    if config.resume and displacement is None and _is_current(paths, sources, record, follows):
+    follows = field_follows(config, paths, middle, reference)
+    field = field_identity(paths.w_to_reference)
+    sources = video_sources(corrected(paths), corrected(middle), field)
+    kept = config.resume and displacement is None and follows is not False
+    if kept and record.sources == sources and _is_complete(paths, compensated):
         logger.info("%s is already aligned.", recording.name)
+        keep_younger([paths.aligned, record.path], [compensated, middle.temporal_average])
         return paths.aligned
     record.withdraw()
     video = align_sequence_video(
@@ -246,14 +268,13 @@ def _align(
         threads=threads,
     )
     if displacement is not None:
-        # Older than its sources: it is not what the saved field gives, and made again with that.
-        made = compensated.stat().st_mtime_ns - 1
-        os.utime(video, ns=(made, made))
-    elif follows is False:
+        return video  # not what the saved field gives, and made again with that
+    if follows is False:
         logger.warning(
             "%s was found with other settings or averages; run stage 2, then stage 3 again.",
             paths.w_to_reference,
         )
-    else:
-        record.write()
+        return video
+    _remove_outdated(config, recording.name, centre.name, sources)
+    record.write(sources)
     return video

@@ -14,7 +14,8 @@ from pyflowreg.io.atomic import atomic_path, atomic_save_npz
 from pyflowreg.io.mat_results import cell, save_mat
 from pyflowreg.session.config import SessionConfig
 from pyflowreg.session.discovery import Recording
-from pyflowreg.session.outputs import ALIGNED_SUFFIX, find_compensated, session_paths
+from pyflowreg.session.outputs import ALIGNED_SUFFIX, session_paths
+from pyflowreg.session.sources import shown_path
 from pyflowreg.session.status import write_status
 
 logger = logging.getLogger(__name__)
@@ -122,7 +123,7 @@ def _save_bundle(
     """Write final_valid_idx.npz and .mat: the same content, indices and cells as each expects."""
     paths = session_paths(config)
     files = [paths.recording(recording.name) for recording in recordings]
-    compensated = [str(find_compensated(entry.folder) or entry.compensated) for entry in files]
+    compensated = [shown_path(entry) for entry in files]
     names = [recording.name for recording in recordings]
     atomic_save_npz(
         paths.final_npz,

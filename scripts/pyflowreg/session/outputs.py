@@ -24,6 +24,7 @@ DISPLACEMENTS = "w.h5"
 W_TO_REFERENCE = "w_to_reference.npz"
 FINAL_MASK = "final_valid_idx"
 CHECKPOINT = ".checkpoint"
+RECORDS = "records"
 
 ALIGNED_SUFFIX = {"TIFF": ".tif", "HDF5": ".hdf5"}
 
@@ -116,8 +117,8 @@ class RecordingPaths:
         """
         return self.folder / f"stage1_{digest}.json"
 
-    def video_record(self, digest: str) -> Path:
-        """The same for the aligned video, one for each format.
+    def stage2_record(self, digest: str) -> Path:
+        """The same for the field of stage 2.
 
         Parameters
         ----------
@@ -129,7 +130,22 @@ class RecordingPaths:
         Path
             In the recording's folder.
         """
-        return self.folder / f"stage3_{self.aligned.suffix[1:]}_{digest}.json"
+        return self.folder / f"stage2_{digest}.json"
+
+    def video_record(self, digest: str) -> Path:
+        """The same for the aligned video, one for each format.
+
+        Parameters
+        ----------
+        digest : str
+            Digest of the settings, the end of the file's name.
+
+        Returns
+        -------
+        Path
+            In a folder beside the video, because sessions may share the folder of the recording.
+        """
+        return self.results / RECORDS / self.aligned.suffix[1:] / f"{self.name}_{digest}.json"
 
     @property
     def displacements(self) -> Path:
@@ -229,23 +245,8 @@ class SessionPaths:
         """The same for the final mask."""
         return self.final_results / ".stage3.lock"
 
-    def stage2_record(self, digest: str) -> Path:
-        """Settings of stage 2, there while its fields are complete; see `records`.
-
-        Parameters
-        ----------
-        digest : str
-            Digest of the settings, the end of the file's name.
-
-        Returns
-        -------
-        Path
-            In `output_root`.
-        """
-        return self.output_root / f"stage2_{digest}.json"
-
     def mask_record(self, digest: str) -> Path:
-        """The same for the final mask.
+        """Settings of the final mask, there while its files are complete; see `records`.
 
         Parameters
         ----------

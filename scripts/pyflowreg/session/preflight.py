@@ -17,6 +17,7 @@ from pyflowreg.motion_correction.options import OFOptions
 from pyflowreg.session.config import SessionConfig
 from pyflowreg.session.discovery import Recording, centre_index, discover_recordings
 from pyflowreg.session.outputs import session_paths
+from pyflowreg.session.sources import header_mark
 
 MAX_PROBLEMS = 20
 
@@ -38,6 +39,8 @@ class RecordingInfo(TypedDict):
         Bytes per value.
     bytes : int
         Size of all frames, uncompressed.
+    made_of : str
+        Fingerprint of the file and of how it was read.
     """
 
     path: str
@@ -49,6 +52,7 @@ class RecordingInfo(TypedDict):
     dtype: str
     itemsize: int
     bytes: int
+    made_of: str
 
 
 @dataclass(frozen=True)
@@ -95,6 +99,7 @@ def inspect_recording(
     from pyflowreg.io import open_reader
 
     with open_reader(path, input_options or None) as reader:
+        mark = header_mark(Path(path), input_options)
         frames, height, width, channels = (int(extent) for extent in reader.shape)
         dtype = np.dtype(reader.dtype)
     if frames < 2:
@@ -109,6 +114,7 @@ def inspect_recording(
         dtype=dtype.name,
         itemsize=dtype.itemsize,
         bytes=frames * height * width * channels * dtype.itemsize,
+        made_of=mark,
     )
 
 

@@ -1,14 +1,18 @@
-"""Records: which settings the results that are there were made with, told by a file's name.
+"""Records: what the results that are there were made with.
 
-A stage withdraws its records before it replaces results and writes its own when they are complete.
+The settings are told by the name of a record, the results of earlier stages by its content. A
+stage withdraws its records before it replaces results and writes its own when they are complete.
 Snakemake counts records among the outputs, so results made with other settings, by whichever
 door, lack one and are made again, and those made with the current settings are taken as they are.
 """
 
 from __future__ import annotations
 
+import glob
 import json
-from collections.abc import Iterable, Sequence
+import os
+import time
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,9 +21,10 @@ from pyflowreg import NUMERICS_REVISION
 from pyflowreg.io.atomic import atomic_write_json
 from pyflowreg.session.config import SessionConfig
 from pyflowreg.session.outputs import recording_paths, session_paths
-from pyflowreg.session.status import digest
+from pyflowreg.session.status import digest, read_status
 
 DIGITS = 12
+SOURCES = "made_of"
 
 
 @dataclass(frozen=True)
@@ -39,19 +44,51 @@ class Record:
 
     def withdraw(self) -> None:
         """Remove this record, and those of the same result with other settings."""
-        family = self.path.stem[:-DIGITS] + "?" * DIGITS + self.path.suffix
-        for path in self.path.parent.glob(family):
+        for path in self.family():
             path.unlink(missing_ok=True)
 
-    def write(self) -> None:
+    def family(self) -> list[Path]:
+        """Records of the same result that are there, of whatever settings."""
+        pattern = glob.escape(self.path.stem[:-DIGITS]) + "?" * DIGITS + self.path.suffix
+        return sorted(self.path.parent.glob(pattern))
+
+    def write(self, sources: Mapping[str, Any] | None = None) -> None:
         """State that the result is complete.
+
+        Parameters
+        ----------
+        sources : mapping, optional
+            What tells whether the results of earlier stages it is made of have changed.
 
         Raises
         ------
         OutputError
             If the file cannot be written.
         """
-        atomic_write_json(self.path, json.loads(json.dumps(self.settings, default=str)))
+        content = {**self.settings, SOURCES: sources or {}}
+        atomic_write_json(self.path, json.loads(json.dumps(content, default=str)))
+
+    @property
+    def sources(self) -> dict[str, Any] | None:
+        """What `write` was given; None if there is no record of the current settings."""
+        return read_sources(self.path)
+
+
+def read_sources(path: Path) -> dict[str, Any] | None:
+    """Read what the result of a record was made from.
+
+    Parameters
+    ----------
+    path : Path
+        The record.
+
+    Returns
+    -------
+    dict or None
+        What `Record.write` was given; None if there is no record that can be read.
+    """
+    found = read_status(path).get(SOURCES)
+    return found if isinstance(found, dict) else None
 
 
 def _settings(config: SessionConfig, stage: int, **entries: Any) -> tuple[dict[str, Any], str]:
@@ -82,13 +119,15 @@ def stage1_record(config: SessionConfig, name: str) -> Record:
     return Record(recording_paths(config, name).stage1_record(key), settings)
 
 
-def stage2_record(config: SessionConfig, centre: str) -> Record:
-    """Record of the fields of all recordings to the one called `centre`.
+def stage2_record(config: SessionConfig, name: str, centre: str) -> Record:
+    """Record of the field of the recording `name` to the one called `centre`.
 
     Parameters
     ----------
     config : SessionConfig
         The session.
+    name : str
+        Name of the recording.
     centre : str
         Name of the centre recording.
 
@@ -98,7 +137,7 @@ def stage2_record(config: SessionConfig, centre: str) -> Record:
         Of the current settings; nothing is written.
     """
     settings, key = _settings(config, 2, center=centre)
-    return Record(session_paths(config).stage2_record(key), settings)
+    return Record(recording_paths(config, name).stage2_record(key), settings)
 
 
 def mask_record(config: SessionConfig, centre: str, names: Sequence[str]) -> Record:
@@ -163,3 +202,21 @@ def is_younger(path: Path, sources: Iterable[Path]) -> bool:
         return all(source.stat().st_mtime_ns <= made for source in sources)
     except FileNotFoundError:
         return False
+
+
+def keep_younger(results: Iterable[Path], sources: Iterable[Path]) -> None:
+    """Give results that were found to be current a time that says so, which Snakemake compares.
+
+    Parameters
+    ----------
+    results : iterable of Path
+        Files that are not made again.
+    sources : iterable of Path
+        What they are made from; those that are newer came out the same.
+    """
+    newest = max((path.stat().st_mtime_ns for path in sources if path.exists()), default=0)
+    for path in results:
+        if path.exists() and path.stat().st_mtime_ns < newest:
+            # Sources may be of tomorrow, where clocks differ.
+            now = max(time.time_ns(), newest)
+            os.utime(path, ns=(now, now))

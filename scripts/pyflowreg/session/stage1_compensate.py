@@ -26,7 +26,8 @@ from pyflowreg.session.locks import session_lock
 from pyflowreg.session.outputs import find_compensated, find_idx, recording_paths
 from pyflowreg.session.preflight import inspect_recording, preflight
 from pyflowreg.session.records import stage1_record
-from pyflowreg.session.status import digest, file_identity, read_status, write_status
+from pyflowreg.session.sources import correction_fingerprint, correction_sources
+from pyflowreg.session.status import digest, read_status, write_status
 
 __all__ = [
     "atomic_save_npy",
@@ -66,21 +67,6 @@ def threads_of(config: SessionConfig) -> int:
     return min(available_threads(), allocated_cores() or available_threads())
 
 
-def _made_of(config: SessionConfig, recording: Recording) -> dict[str, Any]:
-    """Return what the results depend on."""
-    reference = config.options_for().reference_frames
-    image = file_identity(reference) if isinstance(reference, Path) else None
-    return {
-        "settings": config.settings_of_stage(1),
-        "input": file_identity(recording.path),
-        "reference image": image,
-    }
-
-
-def _fingerprint(config: SessionConfig, recording: Recording) -> str:
-    return digest(*_made_of(config, recording).values())
-
-
 def is_complete(config: SessionConfig, recording: Recording) -> bool:
     """Whether stage 1 of a recording is finished, with these settings and this input.
 
@@ -98,9 +84,8 @@ def is_complete(config: SessionConfig, recording: Recording) -> bool:
     """
     paths = recording_paths(config, recording.name)
     status = read_status(paths.status)
-    if status.get("stage1") != "done" or status.get("fingerprint") != _fingerprint(
-        config, recording
-    ):
+    fingerprint = correction_fingerprint(config.settings_of_stage(1), recording)
+    if status.get("stage1") != "done" or status.get("fingerprint") != fingerprint:
         return False
     needed = [paths.temporal_average, paths.statistics, paths.reference_frame]
     if config.options_for().save_w:
@@ -172,7 +157,8 @@ def _checkpoint_of(
     config: SessionConfig, recording: Recording
 ) -> AbstractContextManager[Checkpoint]:
     folder = recording_paths(config, recording.name).checkpoint
-    made_of = {name: digest(part) for name, part in _made_of(config, recording).items()}
+    sources = correction_sources(config.settings_of_stage(1), recording)
+    made_of = {name: digest(part) for name, part in sources.items()}
     return claimed(folder, made_of, config.checkpoint_seconds, f"Recording {recording.name}")
 
 
@@ -203,7 +189,7 @@ def _correct(
     record.withdraw()
     # Before the results, because Snakemake takes it for their input.
     atomic_write_json(paths.header, inspect_recording(recording.path, config.input_options))
-    fingerprint = _fingerprint(config, recording)
+    fingerprint = correction_fingerprint(config.settings_of_stage(1), recording)
     options = config.options_for(recording.path, paths.folder)
     result = correct_recording(options, None, threads or threads_of(config), checkpoint)
     atomic_save_npy(paths.temporal_average, result.temporal_average)

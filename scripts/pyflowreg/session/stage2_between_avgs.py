@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -26,9 +25,10 @@ from pyflowreg.session.config import SessionConfig
 from pyflowreg.session.discovery import Recording, centre_index, discover_recordings
 from pyflowreg.session.locks import session_lock, stage2_lock
 from pyflowreg.session.outputs import RecordingPaths, recording_paths
-from pyflowreg.session.records import is_younger, stage2_record
+from pyflowreg.session.records import keep_younger, stage2_record
+from pyflowreg.session.sources import FIELD, corrected, field_sources
 from pyflowreg.session.stage1_compensate import threads_of
-from pyflowreg.session.status import array_digest, digest
+from pyflowreg.session.status import array_digest, digest, file_identity
 
 logger = logging.getLogger(__name__)
 
@@ -233,22 +233,45 @@ def field_fingerprint(config: SessionConfig, fixed: Images, moving: Images, is_c
     return digest(settings, array_digest(fixed), array_digest(moving))
 
 
+def field_identity(path: Path) -> Any:
+    """Tell which field is in a `w_to_reference.npz`.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+
+    Returns
+    -------
+    str or list or None
+        Its fingerprint; size and time of another program's file, None if there is none.
+    """
+    return saved_fingerprint(path) or (file_identity(path) if path.is_file() else None)
+
+
 def _save_field(
-    config: SessionConfig, paths: RecordingPaths, fixed: Images, is_centre: bool
+    config: SessionConfig, paths: RecordingPaths, centre: RecordingPaths, fixed: Images
 ) -> None:
-    """Make sure that the field of a recording is saved."""
+    """Make sure that the field of a recording is saved, and its record."""
     moving = temporal_average(paths)
+    is_centre = paths.name == centre.name
     fingerprint = field_fingerprint(config, fixed, moving, is_centre)
+    record = stage2_record(config, paths.name, centre.name)
+    sources = {**field_sources(corrected(paths), corrected(centre)), FIELD: fingerprint}
     if config.resume and saved_fingerprint(paths.w_to_reference) == fingerprint:
         saved = read_field(paths.w_to_reference)
         if saved is not None and saved.shape == (*fixed.shape[:2], 2):
             logger.info("%s: the displacement exists with these settings.", paths.name)
+            if record.sources != sources:
+                record.write(sources)
             return
+    record.withdraw()
     if is_centre:
         w = np.zeros((*fixed.shape[:2], 2))
     else:
         w = compute_between_displacement(fixed, moving, config)
     atomic_save_npz(paths.w_to_reference, u=w[..., 0], v=w[..., 1], fingerprint=fingerprint)
+    record.write(sources)
     length = np.hypot(w[..., 0], w[..., 1])
     logger.info(
         "%s: displacement %.2f px mean, %.2f px max.", paths.name, length.mean(), length.max()
@@ -292,25 +315,20 @@ def _save_all(
 ) -> None:
     """Save all fields, and then the record that says so."""
     files = [recording_paths(config, recording.name) for recording in recordings]
-    record = stage2_record(config, recordings[centre].name)
+    names = [recording.name for recording in recordings]
+    records = [stage2_record(config, name, names[centre]).path for name in names]
     averages = [paths.temporal_average for paths in files]
-    remove_leftovers([record.path, *averages, *(paths.w_to_reference for paths in files)])
+    fields = [paths.w_to_reference for paths in files]
+    remove_leftovers([*records, *averages, *fields])
     common_shape(files)
-    record.withdraw()
     fixed = temporal_average(files[centre])
 
     def one(number: int) -> None:
-        _save_field(config, files[number], fixed, number == centre)
+        _save_field(config, files[number], files[centre], fixed)
 
     for_each(one, len(files), threads)
     compile_log.report()
-    # A field that was kept may be older than an average that changed, which then was not its own,
-    # or came out the same. Its time says that it was compared with all of them.
-    newest = max(averages, key=lambda path: path.stat().st_mtime_ns)
-    for paths in files:
-        if not is_younger(paths.w_to_reference, [newest]):
-            os.utime(paths.w_to_reference)
-    record.write()
+    keep_younger([*fields, *records], averages)
 
 
 def run_stage2(config: SessionConfig) -> tuple[int, Path, list[NDArray[np.float64]]]:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import logging
 import math
+import zipfile
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +23,7 @@ from pyflowreg.session.aligned_video import (
     Field,
     align_recording,
     align_sequence_video,
+    field_follows,
     required,
 )
 from pyflowreg.session.averages import common_shape, temporal_average
@@ -34,8 +37,9 @@ from pyflowreg.session.outputs import (
     recording_paths,
     session_paths,
 )
-from pyflowreg.session.records import mask_record
-from pyflowreg.session.stage2_between_avgs import read_field, saved_field
+from pyflowreg.session.records import Record, keep_younger, mask_record
+from pyflowreg.session.sources import corrected, mask_sources
+from pyflowreg.session.stage2_between_avgs import field_identity, read_field, saved_field
 
 __all__ = ["align_recording", "align_sequence_video", "compute_final_mask", "run_stage3"]
 
@@ -101,7 +105,7 @@ def compute_final_mask(
     """
     session = _load(config, middle_idx, displacement_fields)
     with mask_lock(config):
-        return _save_final_mask(config, session)
+        return _final_mask(config, session)
 
 
 @dataclass(frozen=True)
@@ -205,13 +209,67 @@ def _valid_mask(paths: RecordingPaths, field: Field, size: tuple[int, int]) -> M
     return valid
 
 
-def _save_final_mask(config: SessionConfig, session: _Session) -> Mask:
+@dataclass(frozen=True)
+class _Origin:
+    """Record of the final mask, what is to stand in it, and whether it may be written."""
+
+    record: Record
+    sources: dict[str, Any]
+    is_certain: bool
+
+
+def _origin(config: SessionConfig, session: _Session) -> _Origin:
+    """Find out what the final mask is made from."""
+    files, names = session.files, [recording.name for recording in session.recordings]
+    middle = files[session.centre]
+    reference = temporal_average(middle)
+    parts, certain = [], True
+    for number, paths in enumerate(files):
+        follows = field_follows(config, paths, middle, reference)
+        certain = certain and follows is not False and session.is_saved(number)
+        parts.append((paths, corrected(paths), field_identity(paths.w_to_reference)))
+    return _Origin(mask_record(config, middle.name, names), mask_sources(parts), certain)
+
+
+def _kept_mask(config: SessionConfig, session: _Session, origin: _Origin) -> Mask | None:
+    """Return the final mask that is there, if it is complete and made from what is there now."""
+    made, npz = mask_files(config, session.recordings), session_paths(config).final_npz
+    if not (config.resume and origin.is_certain and origin.record.sources == origin.sources):
+        return None
+    if not all(path.is_file() for path in made):
+        return None
+    try:
+        with np.load(npz, allow_pickle=False) as bundle:
+            mask: Mask = bundle["final_valid"]
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        logger.warning("%s is made again: it cannot be read (%s).", npz, error)
+        return None
+    logger.info("The final mask exists with these settings.")
+    sources = [
+        path
+        for paths in session.files
+        for path in (paths.temporal_average, paths.w_to_reference, find_idx(paths.folder))
+        if path is not None
+    ]
+    keep_younger([*made, origin.record.path], sources)
+    return mask
+
+
+def _final_mask(config: SessionConfig, session: _Session) -> Mask:
+    """Make sure that the files of the final mask are there."""
+    common_shape(session.files)  # names all that is missing
+    origin = _origin(config, session)
+    remove_leftovers([origin.record.path, *mask_files(config, session.recordings)])
+    mask = _kept_mask(config, session, origin)
+    return _save_final_mask(config, session, origin) if mask is None else mask
+
+
+def _save_final_mask(config: SessionConfig, session: _Session, origin: _Origin) -> Mask:
     """Compute the final mask, and write its files; recordings are worked on one by one."""
     files = session.files
     height, width, channels = common_shape(files)
     size = (height, width)
     own, aligned, final = _PackedMasks(size), _PackedMasks(size), np.ones(size, bool)
-    all_saved = True
     for number, paths in enumerate(files):
         field = session.field(number)
         valid = _valid_mask(paths, field, size)
@@ -219,13 +277,9 @@ def _save_final_mask(config: SessionConfig, session: _Session) -> Mask:
         there = imregister_binary(valid, field[..., 0], field[..., 1])
         aligned.add(there)
         final &= there
-        all_saved = all_saved and session.is_saved(number)
     if not final.any():
         logger.warning("No pixel is valid in all recordings; look at the aligned masks.")
-    names = [recording.name for recording in session.recordings]
-    record = mask_record(config, names[session.centre], names)
-    remove_leftovers([record.path, *mask_files(config, session.recordings)])
-    record.withdraw()
+    origin.record.withdraw()
     session_paths(config).status.unlink(missing_ok=True)
     real = np.dtype(np.float64)
     arrays = {
@@ -244,8 +298,8 @@ def _save_final_mask(config: SessionConfig, session: _Session) -> Mask:
         "reference_average": temporal_average(files[session.centre]),
     }
     save_mask_files(config, session.recordings, session.centre, arrays)
-    if all_saved:
-        record.write()
+    if origin.is_certain:
+        origin.record.write(origin.sources)
     return final
 
 
@@ -280,7 +334,7 @@ def run_stage3(
     session = _load(config, middle_idx, displacement_fields)
     with session_lock(config):
         with mask_lock(config):
-            final = _save_final_mask(config, session)
+            final = _final_mask(config, session)
         centre = session.recordings[session.centre]
         for number, recording in enumerate(session.recordings):
             # Of the saved field, an existing video may be kept.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 from pathlib import Path
@@ -71,6 +72,35 @@ def file_identity(path: Path) -> list[Any]:
     if not path.is_dir():
         return [[stat.st_size, stat.st_mtime_ns] for _, stat in stats]
     return [[name, stat.st_size, stat.st_mtime_ns] for name, stat in stats]
+
+
+def content_digest(path: Path) -> str:
+    """Hash the content of a file; it is read again only when its size or time has changed.
+
+    Parameters
+    ----------
+    path : Path
+        A file of moderate size, such as an image.
+
+    Returns
+    -------
+    str
+        SHA-256, 64 hexadecimal digits.
+
+    Raises
+    ------
+    OSError
+        If it cannot be read.
+    """
+    found = path.stat()
+    return _content_digest(path, (found.st_ino, found.st_size, found.st_mtime_ns))
+
+
+@functools.lru_cache(maxsize=64)
+def _content_digest(path: Path, version: tuple[int, int, int]) -> str:
+    del version
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def read_status(path: Path) -> dict[str, Any]:

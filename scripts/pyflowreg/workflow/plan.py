@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from pyflowreg.session.discovery import Recording, centre_index, discover_record
 from pyflowreg.session.outputs import RecordingPaths, SessionPaths, session_paths
 from pyflowreg.workflow import braces, scale
 from pyflowreg.workflow.finished_jobs import recognise_finished_jobs
+from pyflowreg.workflow.outdated import Outdated
 
 DEFAULT_CLUSTER_THREADS = 8
 MANY_RECORDINGS = 50
@@ -41,10 +42,6 @@ def gpus_of(config: SessionConfig) -> int:
     """
     device = str(config.used_backend_params.get("device", ""))
     return int(config.flow_backend in GPU_BACKENDS and device != "cpu")
-
-
-def _beside(name: str, files: RecordingPaths) -> Path:
-    return files.folder / name
 
 
 @dataclass(frozen=True)
@@ -245,11 +242,11 @@ class Plan:
     def results(self) -> list[str]:
         """Files a user waits for; one that is missing is made, unlike one in between."""
         fields = self.of_all(lambda files: files.displacements) if self.save_w else []
-        names = [Path(pattern).name for pattern in (self.stage1_record, self.video_record)]
+        names = [recording.name for recording in self.recordings]
+        per_recording = (self.stage1_record_of, self.stage2_record_of, self.video_record_of)
         return [
-            *(path for name in names for path in self.of_all(partial(_beside, name))),
-            self.stage2_record,
-            self.mask_record,
+            *(str(record_of(name)) for record_of in per_recording for name in names),
+            str(self.mask_record_file),
             str(self.paths.final_npz),
             *self.of_all(lambda files: files.w_to_reference),
             *self.of_all(lambda files: files.aligned),
@@ -257,25 +254,75 @@ class Plan:
         ]
 
     @cached_property
-    def stage1_record(self) -> str:
-        """Pattern of the record of stage 1."""
-        return str(records.stage1_record(self.config, WILDCARD).path)
+    def _digests(self) -> tuple[str, str, str]:
+        """Ends of the names of the records of stages 1 and 2 and of videos, which all share."""
+        center = self.center.name
+        of_settings = (
+            records.stage1_record(self.config, center),
+            records.stage2_record(self.config, center, center),
+            records.video_record(self.config, center, center),
+        )
+        first, second, third = (record.path.stem[-records.DIGITS :] for record in of_settings)
+        return first, second, third
+
+    def stage1_record_of(self, name: str) -> Path:
+        """Return the record of stage 1.
+
+        Parameters
+        ----------
+        name : str
+            Name of the recording, or the wildcard.
+
+        Returns
+        -------
+        Path
+            Of the current settings.
+        """
+        return self.paths.recording(name).stage1_record(self._digests[0])
+
+    def stage2_record_of(self, name: str) -> Path:
+        """Return the record of stage 2; see `stage1_record_of`."""
+        return self.paths.recording(name).stage2_record(self._digests[1])
+
+    def video_record_of(self, name: str) -> Path:
+        """Return the record of the aligned video; see `stage1_record_of`."""
+        return self.paths.recording(name).video_record(self._digests[2])
 
     @cached_property
-    def stage2_record(self) -> str:
-        """Record of stage 2."""
-        return str(records.stage2_record(self.config, self.center.name).path)
-
-    @cached_property
-    def mask_record(self) -> str:
+    def mask_record_file(self) -> Path:
         """Record of the final mask."""
         names = [recording.name for recording in self.recordings]
-        return str(records.mask_record(self.config, self.center.name, names).path)
+        return records.mask_record(self.config, self.center.name, names).path
 
-    @cached_property
+    @property
+    def stage1_record(self) -> str:
+        """Pattern of the record of stage 1."""
+        return str(self.stage1_record_of(WILDCARD))
+
+    @property
+    def stage2_record(self) -> str:
+        """Pattern of the record of stage 2."""
+        return str(self.stage2_record_of(WILDCARD))
+
+    @property
+    def stage2_records(self) -> list[str]:
+        """Records of stage 2 of all recordings."""
+        return [str(self.stage2_record_of(recording.name)) for recording in self.recordings]
+
+    @property
+    def mask_record(self) -> str:
+        """Record of the final mask."""
+        return str(self.mask_record_file)
+
+    @property
     def video_record(self) -> str:
         """Pattern of the record of the aligned videos."""
-        return str(records.video_record(self.config, WILDCARD, self.center.name).path)
+        return str(self.video_record_of(WILDCARD))
+
+    @cached_property
+    def outdated(self) -> Outdated:
+        """What has to be made again although its record and its age look well."""
+        return Outdated(self)
 
     def video_is_current(self, files: RecordingPaths) -> bool:
         """Return whether an aligned video was made with the current settings, after its sources.
@@ -288,12 +335,13 @@ class Plan:
         Returns
         -------
         bool
-            The field itself is not looked at: it follows from the two averages and the settings.
+            The age of the field is not looked at: it follows from the two averages and settings.
         """
         center = self.paths.recording(self.center.name)
         sources = (files.compensated, files.temporal_average, center.temporal_average)
-        record = files.folder / Path(self.video_record).name
-        return record.is_file() and records.is_younger(files.aligned, sources)
+        if not self.video_record_of(files.name).is_file() or self.outdated.video(files.name):
+            return False
+        return records.is_younger(files.aligned, sources)
 
     @property
     def gpus(self) -> int:
