@@ -12,7 +12,6 @@ import errno
 import logging
 import os
 import time
-import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,7 +20,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pyflowreg import NUMERICS_REVISION, __version__
-from pyflowreg.errors import OutputError
+from pyflowreg.errors import InputError, OutputError
+from pyflowreg.io.arrays import read_npz
 from pyflowreg.io.atomic import sync_file, sync_folder, temporary_sibling
 from pyflowreg.io.failures import make_folder, writing, writing_among_others
 from pyflowreg.motion_correction.folder_lock import FolderLock
@@ -33,7 +33,7 @@ RECORD, NEW_RECORD = "record.npz", "record.new"
 SOFTWARE = "software"
 # File systems without hard links (some FUSE and SMB mounts, FAT) say so with these.
 _NO_LINKS = frozenset({errno.EPERM, errno.ENOTSUP, errno.EMLINK, errno.ENOSYS, errno.EACCES})
-_DAMAGED = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, NotImplementedError)
+_DAMAGED = (OSError, KeyError, InputError)
 
 State = Mapping[str, NDArray[Any]]
 
@@ -75,8 +75,8 @@ class Checkpoint:
         state: dict[str, NDArray[Any]] = {}
         reason = ""
         try:
-            with np.load(path, allow_pickle=False) as record:
-                state = {name: record[name] for name in record.files}
+            # Its arrays are not compressed, so they cannot have more bytes than the file.
+            state = read_npz(path, most=path.stat().st_size)
             differ = [k for k, v in self._made_of.items() if str(state.pop(f"of {k}")) != v]
             reason = f"of other {' and '.join(differ)}" if differ else ""
         except FileNotFoundError:
