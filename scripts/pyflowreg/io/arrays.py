@@ -65,7 +65,7 @@ def _read(file: IO[bytes], most: int) -> NDArray[Any]:
 
 def _refused(path: Path, error: BaseException) -> InputError:
     reason = str(error).rstrip(".") or type(error).__name__
-    return InputError(f"{path} cannot be read: {reason[:200]}. It is damaged: make it again")
+    return InputError(f"{path} cannot be read: {reason[:200]}")
 
 
 def read_npy(path: Path, most: int = LARGEST_FRAME) -> NDArray[Any]:

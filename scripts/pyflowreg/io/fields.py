@@ -15,7 +15,7 @@ from pyflowreg.io.base import Frames
 from pyflowreg.io.hdf5 import open_hdf5
 from pyflowreg.io.hdf5_checks import (
     DAMAGE,
-    InflationGuard,
+    ChunkGuard,
     check_stored,
     contents,
     frames_at_once,
@@ -172,7 +172,7 @@ def field_shape(path: str | os.PathLike[str]) -> tuple[int, int, int]:
 
 def _blocks(path: Path, datasets: list[Any], chunk: int) -> Iterator[list[NDArray[Any]]]:
     chunk = frames_at_once(datasets[0].shape[1:], datasets[0].dtype.itemsize, chunk)
-    guards = [InflationGuard(path, dataset, 0) for dataset in datasets]
+    guards = [ChunkGuard(path, dataset, 0) for dataset in datasets]
     frames = datasets[0].shape[0]
     for start in range(0, frames, chunk):
         try:

@@ -16,7 +16,7 @@ from pyflowreg.io.axes import canonical_shape, to_canonical, user_axes
 from pyflowreg.io.base import BaseReader, Frames, InputOptions, Shape4, show_shape
 from pyflowreg.io.hdf5_checks import (
     DAMAGE,
-    InflationGuard,
+    ChunkGuard,
     check_stored,
     contents,
     list_datasets,
@@ -70,7 +70,7 @@ class Hdf5Reader(BaseReader):
             self._set_layout(shape, self._datasets[0].dtype, options.n_channels)
             time = max(self._letters.find("T"), 0)
             axis = len(self._letters) - 1 - time if self._reversed else time
-            self._guards = [InflationGuard(path, entry, axis) for entry in self._datasets]
+            self._guards = [ChunkGuard(path, entry, axis) for entry in self._datasets]
             cleanup.pop_all()  # a reader that could be made keeps its file open
 
     def _movie_shape(self) -> Shape4:

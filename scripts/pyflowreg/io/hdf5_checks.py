@@ -1,7 +1,6 @@
 """What an HDF5 file holds, found out without following it to other files or out of memory.
 
-The library follows links and reads from wherever a file says; it inflates a compressed chunk until
-that ends, however long it becomes.
+The library follows links, and reads from wherever a file says.
 """
 
 from __future__ import annotations
@@ -34,7 +33,9 @@ DAMAGE = (
 )
 _MOST_OBJECTS = 100_000
 _DEEPEST = 50
-_DEFLATE, _SHUFFLE, _CHECKSUM = 1, 2, 3
+_DEFLATE, _SHUFFLE, _CHECKSUM, _LZF = 1, 2, 3, 32000
+_FIRST_FOREIGN = 256
+"""Filters from this number on are not HDF5's own; the library has them if somebody put them in."""
 _SLACK = 2**16
 _PIECE = 2**20
 
@@ -94,10 +95,12 @@ def number_type(dataset: Any) -> np.dtype[Any] | None:
     """Type of a dataset's values; None if NumPy has nothing like it, or it is no plain number."""
     try:
         dtype = np.dtype(dataset.dtype)
+        # Not so for enumerations, and for numbers of, say, 12 of 16 bits.
+        same = dataset.id.get_type() == h5py.h5t.py_create(dtype)
     except DAMAGE:
         return None
     plain = dtype.kind in "uif" and dtype.subdtype is None and dtype.names is None
-    return dtype if plain else None
+    return dtype if plain and same else None
 
 
 def contents(datasets: dict[str, Any], reverse: bool = False) -> str:
@@ -163,19 +166,32 @@ def _is_allocated(dataset: Any) -> bool:
     return compact or dataset.id.get_offset() is not None
 
 
+def _filters(dataset: Any) -> list[int]:
+    plist = dataset.id.get_create_plist()
+    return [plist.get_filter(k)[0] for k in range(plist.get_nfilters())]
+
+
 def _check_filters(path: Path, dataset: Any) -> None:
     """Refuse values that are compressed twice: a kilobyte can then stand for gigabytes."""
-    plist = dataset.id.get_create_plist()
-    codes = [plist.get_filter(k)[0] for k in range(plist.get_nfilters())]
-    if len([code for code in codes if code not in (_SHUFFLE, _CHECKSUM)]) > 1 or len(codes) > 3:
+    codes = _filters(dataset)
+    compressed = [code for code in codes if code not in (_SHUFFLE, _CHECKSUM)]
+    if len(compressed) > 1 or len(set(codes)) < len(codes) or _CHECKSUM in codes[:-1]:
         raise InputError(
             f"{path}: {dataset.name} is compressed more than once (filters {codes}). Save it with "
             "one compression (`h5repack -f GZIP=1`)"
         )
+    if any(code < _FIRST_FOREIGN and code != _DEFLATE for code in compressed):
+        raise InputError(
+            f"{path}: {dataset.name} is compressed in a way that is not supported (filter "
+            f"{compressed[0]}). Save it with another (`h5repack -f GZIP=1`)"
+        )
 
 
-class InflationGuard:
-    """Looks at the compressed chunks of a dataset before the library inflates them.
+class ChunkGuard:
+    """Looks at the filtered chunks of a dataset before the library decodes them.
+
+    It inflates a chunk until that ends, however long it becomes, and crashes on some that are
+    shorter than they should be.
 
     Parameters
     ----------
@@ -190,22 +206,20 @@ class InflationGuard:
     def __init__(self, path: Path, dataset: Any, axis: int) -> None:
         self._path, self._dataset, self._axis = path, dataset, axis
         self._looked_at = range(0)
-        plist = dataset.id.get_create_plist()
-        codes = [plist.get_filter(k)[0] for k in range(plist.get_nfilters())]
-        self._place = codes.index(_DEFLATE) if _DEFLATE in codes else None
-        self._checksum = bool(codes) and codes[-1] == _CHECKSUM
+        self._codes = _filters(dataset) if dataset.chunks else []
+        self._end = path.stat().st_size
 
     def check(self, start: int, stop: int) -> None:
-        """Refuse frames whose chunks would become larger than the header says.
+        """Refuse frames whose chunks are not what the header says once they are decoded.
 
         Raises
         ------
         InputError
-            If one would.
+            If one is not.
         OSError, RuntimeError, ValueError
             If a chunk cannot be found.
         """
-        if self._place is None:
+        if not self._codes:
             return
         shape, chunks = self._dataset.shape, self._dataset.chunks
         first, last = start // chunks[self._axis], -(-stop // chunks[self._axis])
@@ -219,30 +233,43 @@ class InflationGuard:
 
     def _check_chunk(self, offset: tuple[int, ...], size: int) -> None:
         found = self._dataset.id.get_chunk_info_by_coord(offset)
-        if found.size is None or found.byte_offset is None:
-            return
-        too_large = found.size > 2 * size + _SLACK
-        if not too_large:
-            skipped, data = self._dataset.id.read_direct_chunk(offset)
-            if skipped >> self._place & 1:
-                return
-            too_large = _inflated_size(data[:-4] if self._checksum else data, size) > size
-        if too_large:
+        skipped, place = found.filter_mask, found.byte_offset
+        used = [code for k, code in enumerate(self._codes) if not skipped >> k & 1]
+        tail = 4 if _CHECKSUM in used else 0
+        fits = tail < found.size <= 2 * size + _SLACK and place + found.size <= self._end
+        if fits and not {_DEFLATE, _LZF} & set(used):
+            # Nobody knows what other filters make of it.
+            fits = found.size == size + tail or bool(set(used) - {_SHUFFLE, _CHECKSUM})
+        elif fits:
+            _, data = self._dataset.id.read_direct_chunk(offset)
+            decode = _inflated_size if _DEFLATE in used else _lzf_size
+            fits = decode(data[: len(data) - tail], size) == size
+        if not fits:
             raise InputError(
-                f"{self._path}: a chunk of {self._dataset.name} at {offset} inflates to more than "
-                f"its {size} bytes. The file is damaged: copy it again"
+                f"{self._path}: a chunk of {self._dataset.name} at {offset} does not hold the "
+                f"{size} bytes that it should. The file is damaged: copy it again"
             )
 
 
+def _lzf_size(data: bytes, most: int) -> int:
+    """Bytes that `data` stands for, counted as far as just beyond `most`; -1 if it is damaged."""
+    import imagecodecs
+
+    try:
+        return len(imagecodecs.lzf_decode(data, header=False, out=most + 1))
+    except (RuntimeError, ValueError):
+        return -1
+
+
 def _inflated_size(data: bytes, most: int) -> int:
-    """Bytes that `data` inflates to, counted as far as just beyond `most`; 0 if it is damaged."""
+    """Bytes that `data` inflates to, counted as far as just beyond `most`; -1 if it is damaged."""
     inflate, total, rest = zlib.decompressobj(), 0, data
     try:
         while rest and total <= most and not inflate.eof:
             total += len(inflate.decompress(rest, min(_PIECE, most - total + 1)))
             rest = inflate.unconsumed_tail
     except zlib.error:
-        return 0
+        return -1
     return total
 
 

@@ -63,12 +63,14 @@ def read_image(path: Path, values: int) -> NDArray[Any]:
     else:
         with path.open("rb") as file:
             is_tiff = file.read(4) in _TIFF
+        from PIL import Image
+
         try:
             with warnings.catch_warnings():
                 # Pillow warns of images that are larger than one is likely to be.
                 warnings.simplefilter("error")
                 image = _read_tiff(path, values) if is_tiff else _read_common(path, values)
-        except _DAMAGE as error:
+        except (*_DAMAGE, Image.DecompressionBombError) as error:
             if isinstance(error, InputError):
                 raise
             reason = str(error).rstrip(".") or "it is damaged"

@@ -305,9 +305,9 @@ class TiffReader(BaseReader):
     def _read_pages(self, first: int, count: int) -> Frames:
         out = np.empty((count, self._page_values), self.dtype)
         for k in range(count):
-            page = self._pages[first + k]
             frame = self._frame_of((first + k) * self._page_values)
             try:
+                page = self._pages[first + k]
                 check_page(self.path, page, frame)
                 check_jpeg(self.path, page, frame)
                 out[k] = page.asarray(maxworkers=1).reshape(-1)

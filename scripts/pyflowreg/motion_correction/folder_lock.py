@@ -17,6 +17,7 @@ from typing import Any, Self
 
 from pyflowreg.errors import OutputError
 from pyflowreg.io.failures import make_folder, writing
+from pyflowreg.io.safety import read_small
 
 logger = logging.getLogger(__name__)
 
@@ -105,8 +106,8 @@ class FolderLock:
 
     def _read(self) -> dict[str, Any]:
         try:
-            found = json.loads(self.path.read_text(encoding="utf-8"))
-        except (OSError, ValueError):
+            found = json.loads(read_small(self.path, 2**16))
+        except (OSError, ValueError, RecursionError):
             return {}
         return found if isinstance(found, dict) else {}
 

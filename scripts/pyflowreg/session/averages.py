@@ -38,7 +38,10 @@ def temporal_average(paths: RecordingPaths) -> NDArray[np.float64]:
         If stage 1 of the recording is missing or its files cannot be read.
     """
     if paths.temporal_average.is_file():
-        average = read_npy(paths.temporal_average)
+        try:
+            average = read_npy(paths.temporal_average)
+        except (OSError, InputError) as error:
+            raise InputError(f"{str(error).rstrip('.')}. Delete it and run again.") from error
         numbers = average.dtype.kind in "fiu" and average.ndim in (2, 3)
         if numbers and np.isfinite(average).all():
             average = average[:, :, None] if average.ndim == 2 else average
