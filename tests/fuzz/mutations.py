@@ -1,4 +1,4 @@
-"""Ways to damage a file, each described by numbers so that hypothesis can choose and shrink them."""
+"""Ways to damage a file, described by numbers, so that hypothesis can choose and shrink them."""
 
 from __future__ import annotations
 

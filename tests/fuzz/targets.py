@@ -123,7 +123,7 @@ def read_workflow_settings(path: Path) -> None:
     import yaml
 
     try:
-        content = yaml.load(path.read_bytes(), Loader=yaml.FullLoader)  # noqa: S506
+        content = yaml.load(path.read_bytes(), Loader=yaml.FullLoader)
     except (yaml.YAMLError, ValueError, RecursionError, TypeError, AttributeError, LookupError):
         return  # Snakemake's own message
     if isinstance(content, dict):
@@ -178,5 +178,3 @@ def outcome(name: str, path: Path) -> str:
         assert "Traceback" not in text
         return f"refused: {text}"
     return "read"
-
-

@@ -104,7 +104,8 @@ def _read_common(path: Path, values: int) -> NDArray[Any]:
 
     with Image.open(path, formats=_FORMATS) as image:
         # Indexed colours are looked up below, in one to four bytes.
-        bands = len(image.getbands()) if image.mode != "P" else len(image.palette.mode)
+        mode = image.palette.mode if image.palette is not None else image.mode
+        bands = len(Image.new(mode, (1, 1)).getbands())
         size = (image.height, image.width) + ((bands,) if bands > 1 else ())
         _check_size(path, size, values)
-        return np.asarray(image.convert(image.palette.mode) if image.mode == "P" else image)
+        return np.asarray(image if mode == image.mode else image.convert(mode))

@@ -76,7 +76,7 @@ def read_small(path: Path, most: int) -> bytes:
     with path.open("rb") as file:
         content = file.read(most + 1)
     if len(content) > most:
-        raise InputError(f"{path} is larger than {most} bytes, which no such file is")
+        raise InputError(f"{path} is larger than {most / 2**20:g} MiB, which no such file is")
     return content
 
 

@@ -100,7 +100,9 @@ def _check_ome(path: Path, text: str, pages: int) -> None:
             if min(sizes) < 1 or math.prod(sizes) > _MOST_PLANES:
                 raise ValueError(f"it announces {math.prod(sizes)} pages")  # noqa: TRY301
         for found in _MODULO.finditer(text):
-            steps = {key: float(value) for key, value in _entries(found[1]).items() if key in _STEPS}
+            steps = {
+                key: float(value) for key, value in _entries(found[1]).items() if key in _STEPS
+            }
             span = abs(steps.get("End", 0) - steps.get("Start", 0))
             if not span / abs(steps.get("Step", 1)) < _MOST_PLANES:
                 raise ValueError("an axis has too many steps")  # noqa: TRY301

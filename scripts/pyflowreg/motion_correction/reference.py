@@ -39,6 +39,7 @@ EXTRA_SIGMA = np.array([1.0, 1.0, 0.5])
 EXTRA_ALPHA = 2.0
 """Added to both smoothness weights while the reference frames are registered to each other."""
 
+
 @dataclass(frozen=True)
 class Reference:
     """The reference of a recording.

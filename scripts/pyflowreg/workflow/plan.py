@@ -17,6 +17,7 @@ from pyflowreg.session import records
 from pyflowreg.session.config import SessionConfig
 from pyflowreg.session.discovery import Recording, centre_index, discover_recordings
 from pyflowreg.session.outputs import RecordingPaths, SessionPaths, session_paths
+from pyflowreg.settings_extent import check_extent
 from pyflowreg.workflow import braces, scale
 
 DEFAULT_CLUSTER_THREADS = 8
@@ -82,6 +83,8 @@ class Plan:
         ConfigError
             With every problem of the settings, or of the set of recordings.
         """
+        # Snakemake's loader makes functions of what a file calls !!python/name.
+        check_extent(mapping, plain=True)
         config = SessionConfig.from_mapping(mapping)
         recordings = tuple(discover_recordings(config))
         center = recordings[centre_index(config, recordings)]
