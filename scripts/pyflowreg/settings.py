@@ -20,7 +20,7 @@ from pyflowreg.errors import ConfigError
 from pyflowreg.settings_extent import check_extent
 
 LARGEST_WHOLE = 2**31 - 1
-LONGEST_PATH = 4096
+LONGEST_PATH = 10_000
 _SHORT = reprlib.Repr()
 _SHORT.maxlevel, _SHORT.maxother = 4, 200
 _SHORT.maxlist = _SHORT.maxtuple = _SHORT.maxdict = _SHORT.maxset = 12

@@ -99,7 +99,7 @@ class Checkpoint:
         self.state = None
         (self.folder / RECORD).unlink(missing_ok=True)
         for path in self.folder.iterdir():
-            if path != self._lock.path:
+            if path != self._lock.path and (path.is_symlink() or not path.is_dir()):
                 path.unlink()
 
     def save(self, state: State) -> None:
@@ -126,7 +126,8 @@ class Checkpoint:
         arrays |= state
         new, path = self.folder / NEW_RECORD, self.folder / RECORD
         with writing(path):
-            with new.open("wb") as file:
+            new.unlink(missing_ok=True)
+            with new.open("xb") as file:  # nothing that is there, nor what a link leads to
                 np.savez(file, **arrays)
                 file.flush()
                 os.fsync(file.fileno())
@@ -175,7 +176,7 @@ class Checkpoint:
             hidden = self.folder / path.name
             with writing(path):
                 # Made now: Snakemake would take it for older than the header of the recording.
-                os.utime(hidden if hidden.exists() else path)
+                os.utime(hidden if hidden.exists() else path, follow_symlinks=False)
                 if hidden.exists() and not (path.exists() and hidden.samefile(path)):
                     _link(hidden, path)
         for folder in {path.parent for path in paths}:

@@ -9,6 +9,7 @@ import json
 import logging
 import os
 import platform
+import stat
 import time
 import uuid
 from pathlib import Path
@@ -31,6 +32,16 @@ WAIT_HERE = 10.0
 WAIT_ELSEWHERE = 120.0
 """Seconds after which a server forgets the locks of a machine that has crashed."""
 EVERY = 0.2
+
+# Never through a link, and without waiting for the other end of a pipe.
+_FLAGS = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK
+
+
+def _foreign(path: Path) -> OutputError:
+    return OutputError(
+        f"{path} is a link to something else, or no file, and would be changed. It is not a "
+        "session's own: remove it and run again"
+    )
 
 
 class FolderLock:
@@ -75,10 +86,14 @@ class FolderLock:
     def _try(self) -> bool:
         """Take the lock, unless another process has it or has just removed the folder."""
         make_folder(self.folder)
+        if self.folder.is_symlink():
+            raise _foreign(self.folder)
         try:
             with writing(self.path):
-                self._descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o666)
+                self._descriptor = os.open(self.path, _FLAGS, 0o666)
         except OutputError as error:
+            if error.errno == errno.ELOOP:
+                raise _foreign(self.path) from None
             if error.errno != errno.ENOENT:
                 raise
             return False
@@ -94,6 +109,10 @@ class FolderLock:
         if not self._is_same_file():
             self._close()
             return False
+        found = os.fstat(self._descriptor)
+        if found.st_nlink > 1 or not stat.S_ISREG(found.st_mode):
+            self._close()
+            raise _foreign(self.path)
         os.ftruncate(self._descriptor, 0)
         os.pwrite(self._descriptor, json.dumps(self._owner).encode(), 0)
         return True

@@ -22,6 +22,7 @@ from pyflowreg.session.averages import temporal_average
 from pyflowreg.session.config import SessionConfig
 from pyflowreg.session.discovery import Recording, centre_index, discover_recordings
 from pyflowreg.session.outputs import RecordingPaths, find_compensated, recording_paths
+from pyflowreg.session.path_safety import check_paths
 from pyflowreg.session.records import Record, is_younger, video_record
 from pyflowreg.session.stage1_compensate import threads_of
 from pyflowreg.session.stage2_between_avgs import (
@@ -205,6 +206,7 @@ def align_recording(
     if centre is None:
         recordings = discover_recordings(config)
         centre = recordings[centre_index(config, recordings)]
+    check_paths(config, [recording, centre])
     paths, middle = (recording_paths(config, entry.name) for entry in (recording, centre))
     compensated = required(find_compensated(paths.folder), paths, "corrected frames")
     reference = temporal_average(middle)

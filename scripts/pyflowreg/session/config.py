@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, PrivateAttr, field_validator, model_validator
 
 from pyflowreg.errors import ConfigError
 from pyflowreg.motion_correction.option_values import LARGEST_SIGMA
@@ -156,9 +156,12 @@ class SessionConfig(Settings):
     )
 
     tables: ClassVar[tuple[str, ...]] = ("input_options", "backend_params", "flow_options")
+    _options_file: Path | None = PrivateAttr(None)
 
     def __init__(self, **data: Any) -> None:
         super().__init__(**data)
+        if isinstance(options := data.get("flow_options"), str | Path):
+            self._options_file = Path(options).expanduser()
         unused = sorted(set(self.backend_params) - set(self.used_backend_params))
         if unused:
             logger.info(

@@ -39,7 +39,7 @@ class Record:
 
     def withdraw(self) -> None:
         """Remove this record, and those of the same result with other settings."""
-        family = self.path.stem[:-DIGITS] + "?" * DIGITS + self.path.suffix
+        family = self.path.stem[:-DIGITS] + "[0-9a-f]" * DIGITS + self.path.suffix
         for path in self.path.parent.glob(family):
             path.unlink(missing_ok=True)
 

@@ -25,6 +25,7 @@ from pyflowreg.session.averages import common_shape, temporal_average
 from pyflowreg.session.config import SessionConfig
 from pyflowreg.session.discovery import Recording, centre_index, discover_recordings
 from pyflowreg.session.outputs import RecordingPaths, recording_paths
+from pyflowreg.session.path_safety import check_paths
 from pyflowreg.session.records import is_younger, stage2_record
 from pyflowreg.session.stage1_compensate import threads_of
 from pyflowreg.session.status import array_digest, digest
@@ -286,6 +287,7 @@ def save_fields(config: SessionConfig, threads: int | None = None) -> tuple[list
     """
     recordings = discover_recordings(config)
     centre = centre_index(config, recordings)
+    check_paths(config, recordings)
     files = [recording_paths(config, recording.name) for recording in recordings]
     common_shape(files)
     record = stage2_record(config, recordings[centre].name)
@@ -304,7 +306,7 @@ def save_fields(config: SessionConfig, threads: int | None = None) -> tuple[list
     )
     for paths in files:
         if not is_younger(paths.w_to_reference, [newest]):
-            os.utime(paths.w_to_reference)
+            os.utime(paths.w_to_reference, follow_symlinks=False)
     record.write()
     return recordings, centre
 
