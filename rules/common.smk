@@ -31,7 +31,7 @@ from pyflowreg.workflow.plan import Plan
 
 try:
     check_import_origin(SCRIPTS)
-    PLAN = Plan.from_mapping(config)
+    PLAN = Plan.from_mapping(config, workflow.overwrite_configfiles)
     PLAN.prepare_snakemake()
 except PyflowregError as error:
     stop(error)

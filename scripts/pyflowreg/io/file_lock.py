@@ -9,6 +9,7 @@ import json
 import logging
 import os
 import platform
+import stat
 import time
 import uuid
 from pathlib import Path
@@ -17,6 +18,7 @@ from typing import Any, Self
 
 from pyflowreg.errors import OutputError
 from pyflowreg.io.failures import make_folder, output_error, writing
+from pyflowreg.io.safety import read_small
 
 logger = logging.getLogger(__name__)
 
@@ -24,6 +26,8 @@ logger = logging.getLogger(__name__)
 _NO_LOCKS = frozenset({errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EINVAL})
 _TAKEN = frozenset({errno.EAGAIN, errno.EACCES})
 _LONGEST_NOTE = 4096
+# Never through a link, and without waiting for the other end of a pipe.
+_FLAGS = os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK
 
 WAIT_HERE = 10.0
 """Seconds in which a process that was killed on this machine has ended."""
@@ -95,16 +99,19 @@ class FileLock:
         make_folder(self.path.parent)
         try:
             with writing(self.path):
-                # Never through a symbolic link: the file is overwritten.
-                flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW
-                self._descriptor = os.open(self.path, flags, 0o666)
+                self._descriptor = os.open(self.path, _FLAGS | os.O_CREAT, 0o666)
         except OutputError as error:
+            if error.errno == errno.ELOOP:
+                raise _foreign(self.path) from None
             if error.errno != errno.ENOENT:
                 raise
             return False
         if not (self._lock() and self._is_same_file()):
             self._close()
             return False
+        found = os.fstat(self._descriptor)
+        if found.st_nlink > 1 or not stat.S_ISREG(found.st_mode):
+            raise _foreign(self.path)
         with writing(self.path):
             os.ftruncate(self._descriptor, 0)
             os.pwrite(self._descriptor, json.dumps(self._owner).encode(), 0)
@@ -131,9 +138,8 @@ class FileLock:
 
     def _read(self) -> dict[str, Any]:
         try:
-            with self.path.open("rb") as file:
-                found = json.loads(file.read(_LONGEST_NOTE))
-        except (OSError, ValueError):
+            found = json.loads(read_small(self.path, _LONGEST_NOTE))
+        except (OSError, ValueError, RecursionError):
             return {}
         return found if isinstance(found, dict) else {}
 
@@ -183,6 +189,13 @@ class FileLock:
         self.release()
 
 
+def _foreign(path: Path) -> OutputError:
+    return OutputError(
+        f"{path} is a link to something else, or no file, and would be changed. It is not a "
+        "session's own: remove it and run again"
+    )
+
+
 def _named(owner: dict[str, Any]) -> str:
     return f"process {owner.get('pid', '?')} on {owner.get('host', 'another machine')}"
 
@@ -201,7 +214,7 @@ def holder(path: Path) -> str | None:
         For messages; None if nobody holds it, or the file system has no locks.
     """
     try:
-        descriptor = os.open(path, os.O_RDWR | os.O_NOFOLLOW)
+        descriptor = os.open(path, _FLAGS)
     except OSError:
         return None
     try:

@@ -9,12 +9,10 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import io
 import logging
 import os
 import time
 import uuid
-import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -22,7 +20,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pyflowreg.errors import OutputError
+from pyflowreg.errors import InputError, OutputError
+from pyflowreg.io.arrays import read_npz
 from pyflowreg.io.atomic import sync_file, temporary_sibling
 from pyflowreg.io.failures import make_folder, sync_folder, writing, writing_among_others
 from pyflowreg.motion_correction.folder_lock import FolderLock
@@ -37,17 +36,6 @@ SOFTWARE = "software"
 # AFS), say so with these.
 _NO_LINKS = frozenset(
     {errno.EPERM, errno.ENOTSUP, errno.EMLINK, errno.ENOSYS, errno.EACCES, errno.EXDEV}
-)
-_DAMAGED = (
-    EOFError,
-    LookupError,
-    MemoryError,
-    OSError,
-    RuntimeError,
-    SyntaxError,
-    TypeError,
-    ValueError,
-    zipfile.BadZipFile,
 )
 
 State = Mapping[str, NDArray[Any]]
@@ -90,16 +78,18 @@ class Checkpoint:
         state: dict[str, NDArray[Any]] = {}
         reason = ""
         try:
-            state = _arrays(path)
+            # Its arrays are not compressed, so they cannot have more bytes than the file.
+            state = read_npz(path, most=path.stat().st_size)
             differ = [k for k, v in self._made_of.items() if str(state.pop(f"of {k}")) != v]
             reason = f"of other {' and '.join(differ)}" if differ else ""
         except FileNotFoundError:
             self._empty()
             return None
-        except _DAMAGED as error:
-            if isinstance(error, OSError) and error.errno != errno.EINVAL:
+        except (KeyError, InputError) as error:
+            cause = error.__cause__
+            if isinstance(cause, OSError) and cause.errno not in (None, errno.EINVAL):
                 raise OutputError(
-                    f"{path} cannot be read: {error}. Try again, or delete {self.folder}, and the "
+                    f"{path} cannot be read: {cause}. Try again, or delete {self.folder}, and the "
                     "recording starts from its beginning"
                 ) from error
             reason = f"damaged ({error})"
@@ -202,7 +192,7 @@ class Checkpoint:
             hidden = self.folder / path.name
             with writing(path):
                 # Made now: Snakemake would take it for older than the header of the recording.
-                os.utime(hidden if hidden.exists() else path)
+                os.utime(hidden if hidden.exists() else path, follow_symlinks=False)
                 if hidden.exists() and not (path.exists() and hidden.samefile(path)):
                     _link(hidden, path)
         for path in {path.parent: path for path in paths}.values():
@@ -214,25 +204,6 @@ class Checkpoint:
         if self._lock.is_held:
             self._empty()
             self._lock.remove_folder()
-
-
-def _arrays(path: Path) -> dict[str, NDArray[Any]]:
-    """Read what `Checkpoint.save` wrote; a damaged file is no reason to take memory or to wait."""
-    arrays = {}
-    with zipfile.ZipFile(path) as archive:
-        size = path.stat().st_size
-        for member in archive.infolist():
-            if member.compress_type != zipfile.ZIP_STORED or member.file_size > size:
-                raise ValueError("its content is compressed")
-            content = io.BytesIO(archive.read(member))
-            if np.lib.format.read_magic(content) != (1, 0):
-                raise ValueError("its arrays are of another version")
-            shape, fortran, dtype = np.lib.format.read_array_header_1_0(content)
-            values = np.frombuffer(content.read(), dtype).reshape(
-                shape, order="F" if fortran else "C"
-            )
-            arrays[member.filename.removesuffix(".npy")] = values
-    return arrays
 
 
 def _link(file: Path, target: Path) -> None:

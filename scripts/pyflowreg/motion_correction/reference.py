@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import logging
-import struct
-import tokenize
-import zipfile
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
@@ -20,7 +18,8 @@ from pyflowreg.core.frame_warp import warp_frames
 from pyflowreg.core.numerics import LARGEST, Numerics
 from pyflowreg.core.parameters import FlowParameters
 from pyflowreg.core.threads import overlapped, uninterrupted
-from pyflowreg.errors import ConfigError
+from pyflowreg.errors import ConfigError, InputError
+from pyflowreg.io.image import read_image
 from pyflowreg.motion_correction.centring import centred_reference
 from pyflowreg.motion_correction.frames import BinnedFrames, FrameRange
 from pyflowreg.motion_correction.preprocessing import (
@@ -40,22 +39,6 @@ EXTRA_SIGMA = np.array([1.0, 1.0, 0.5])
 
 EXTRA_ALPHA = 2.0
 """Added to both smoothness weights while the reference frames are registered to each other."""
-
-UNREADABLE = (
-    ArithmeticError,
-    EOFError,
-    LookupError,
-    MemoryError,
-    OSError,
-    RuntimeError,
-    SyntaxError,
-    TypeError,
-    ValueError,
-    struct.error,
-    tokenize.TokenError,
-    zipfile.BadZipFile,
-)
-"""What the readers of images raise about files that are empty, cut short or damaged."""
 
 
 @dataclass(frozen=True)
@@ -115,19 +98,14 @@ def read_reference_image(path: Path, shape: tuple[int, ...]) -> NDArray[np.float
     ConfigError
         If it cannot be read or does not fit the recording.
     """
-    if not path.is_file():
-        raise ConfigError([f"the reference image {path} does not exist; check reference_frames."])
     try:
-        if path.suffix == ".npy":
-            with path.open("rb") as file:
-                image = np.lib.format.read_array(file, allow_pickle=False)
-        else:
-            from skimage.io import imread
-
-            image = imread(path)
-    except UNREADABLE as error:
-        reason = str(error).rstrip(".") or "it is damaged"
-        raise ConfigError([f"the reference image {path} cannot be read: {reason}."]) from error
+        image = read_image(path, math.prod(shape))
+    except FileNotFoundError:
+        raise ConfigError(
+            [f"the reference image {path} does not exist; check reference_frames."]
+        ) from None
+    except (InputError, OSError) as error:
+        raise ConfigError([f"the reference image {str(error).rstrip('.')}."]) from error
     if image.ndim == 3 and image.shape != shape and np.moveaxis(image, 0, -1).shape == shape:
         image = np.moveaxis(image, 0, -1)
     return as_reference(image, shape, str(path))

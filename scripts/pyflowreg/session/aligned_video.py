@@ -28,6 +28,7 @@ from pyflowreg.session.outputs import (
     find_compensated,
     recording_paths,
 )
+from pyflowreg.session.path_safety import check_paths
 from pyflowreg.session.records import keep_younger, video_record
 from pyflowreg.session.sources import corrected, video_sources
 from pyflowreg.session.stage1_compensate import threads_of
@@ -231,6 +232,7 @@ def align_recording(
     if centre is None:
         recordings = discover_recordings(config)
         centre = recordings[centre_index(config, recordings)]
+    check_paths(config, [recording, centre])
     with video_lock(config, recording.name):
         return _align(config, recording, centre, displacement, threads or threads_of(config))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -9,7 +10,9 @@ from numpy.typing import NDArray
 
 from pyflowreg.errors import ConfigError, InputError
 from pyflowreg.io import open_reader
+from pyflowreg.io.arrays import read_npy
 from pyflowreg.io.atomic import atomic_save_npy
+from pyflowreg.io.safety import LARGEST_FRAME
 from pyflowreg.motion_correction.statistics import RunningMean
 from pyflowreg.session.outputs import RecordingPaths, find_compensated
 
@@ -36,11 +39,9 @@ def temporal_average(paths: RecordingPaths) -> NDArray[np.float64]:
     """
     if paths.temporal_average.is_file():
         try:
-            average = np.load(paths.temporal_average, allow_pickle=False)
-        except (OSError, ValueError, EOFError) as error:
-            raise InputError(
-                f"{paths.temporal_average} cannot be read ({error}). Delete it and run again."
-            ) from error
+            average = read_npy(paths.temporal_average)
+        except (OSError, InputError) as error:
+            raise InputError(f"{str(error).rstrip('.')}. Delete it and run again.") from error
         numbers = average.dtype.kind in "fiu" and average.ndim in (2, 3)
         if numbers and np.isfinite(average).all():
             average = average[:, :, None] if average.ndim == 2 else average
@@ -56,8 +57,10 @@ def temporal_average(paths: RecordingPaths) -> NDArray[np.float64]:
         )
     mean = RunningMean()
     with open_reader(compensated) as reader:
-        for start in range(0, reader.shape[0], READ_FRAMES):
-            for frame in reader.read(start, min(start + READ_FRAMES, reader.shape[0])):
+        size = math.prod(reader.shape[1:]) * reader.dtype.itemsize
+        step = max(1, min(READ_FRAMES, LARGEST_FRAME // 4 // size))
+        for start in range(0, reader.shape[0], step):
+            for frame in reader.read(start, min(start + step, reader.shape[0])):
                 mean.add(frame)
     atomic_save_npy(paths.temporal_average, mean.mean())
     return mean.mean()

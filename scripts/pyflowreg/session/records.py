@@ -49,7 +49,7 @@ class Record:
 
     def family(self) -> list[Path]:
         """Records of the same result that are there, of whatever settings."""
-        pattern = glob.escape(self.path.stem[:-DIGITS]) + "?" * DIGITS + self.path.suffix
+        pattern = glob.escape(self.path.stem[:-DIGITS]) + "[0-9a-f]" * DIGITS + self.path.suffix
         return sorted(self.path.parent.glob(pattern))
 
     def write(self, sources: Mapping[str, Any] | None = None) -> None:

@@ -24,6 +24,7 @@ from pyflowreg.session.config import SessionConfig, get_array_task_id
 from pyflowreg.session.discovery import Recording, recording_of_task
 from pyflowreg.session.locks import session_lock
 from pyflowreg.session.outputs import find_compensated, find_idx, recording_paths
+from pyflowreg.session.path_safety import check_paths
 from pyflowreg.session.preflight import inspect_recording, preflight
 from pyflowreg.session.records import stage1_record
 from pyflowreg.session.sources import correction_fingerprint, correction_sources
@@ -127,6 +128,7 @@ def compensate_session_recording(
     PyflowregError
         If the recording or the settings cannot be used.
     """
+    check_paths(config, [recording])
     paths = recording_paths(config, recording.name)
     interrupted = paths.checkpoint.exists()
     if not interrupted and _is_finished(config, recording):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ from pyflowreg.core.parameters import FlowParameters
 from pyflowreg.core.threads import for_each
 from pyflowreg.core.warping import warp_frame
 from pyflowreg.errors import ConfigError, InputError
+from pyflowreg.io.arrays import read_npz
 from pyflowreg.io.atomic import atomic_save_npz, remove_leftovers
 from pyflowreg.motion_correction.preprocessing import ROUNDING, gaussian
 from pyflowreg.motion_correction.rigid import rigid_shift
@@ -25,6 +25,7 @@ from pyflowreg.session.config import SessionConfig
 from pyflowreg.session.discovery import Recording, centre_index, discover_recordings
 from pyflowreg.session.locks import session_lock, stage2_lock
 from pyflowreg.session.outputs import RecordingPaths, recording_paths
+from pyflowreg.session.path_safety import check_paths
 from pyflowreg.session.records import keep_younger, stage2_record
 from pyflowreg.session.sources import FIELD, corrected, field_sources
 from pyflowreg.session.stage1_compensate import threads_of
@@ -40,6 +41,8 @@ DATA_NORMALISER = 5e-6
 FINEST_SMOOTHING = 1.5
 """Fields are refined with half the smoothing until it would be finer than this (px): heavily
 smoothed averages show where large displacements lead, but not where exactly they end."""
+
+_FINGERPRINT_BYTES = 4096
 
 
 def _flow_parameters(config: SessionConfig, weight: NDArray[np.float64]) -> FlowParameters:
@@ -161,10 +164,14 @@ def read_field(path: Path) -> NDArray[np.float64] | None:
         if there is none to be read.
     """
     try:
-        with np.load(path, allow_pickle=False) as data:
-            return np.stack([data["u"], data["v"]], axis=-1).astype(np.float64)
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        data = read_npz(path, ("u", "v"))
+    except (OSError, InputError):
         return None
+    if any(array.ndim != 2 or array.dtype.kind not in "fiu" for array in data.values()):
+        return None
+    if data["u"].shape != data["v"].shape:
+        return None
+    return np.stack([data["u"], data["v"]], axis=-1).astype(np.float64)
 
 
 def saved_field(paths: RecordingPaths) -> NDArray[np.float64]:
@@ -206,9 +213,8 @@ def saved_fingerprint(path: Path) -> str | None:
         See `field_fingerprint`; None without one, as in other programs' files.
     """
     try:
-        with np.load(path, allow_pickle=False) as data:
-            return str(data["fingerprint"])
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        return str(read_npz(path, ("fingerprint",), _FINGERPRINT_BYTES)["fingerprint"])
+    except (OSError, InputError):
         return None
 
 
@@ -305,6 +311,7 @@ def save_fields(config: SessionConfig, threads: int | None = None) -> tuple[list
     """
     recordings = discover_recordings(config)
     centre = centre_index(config, recordings)
+    check_paths(config, recordings)
     with stage2_lock(config):
         _save_all(config, recordings, centre, threads or threads_of(config))
     return recordings, centre

@@ -37,6 +37,7 @@ from pyflowreg.session.outputs import (
     recording_paths,
     session_paths,
 )
+from pyflowreg.session.path_safety import check_paths
 from pyflowreg.session.records import Record, keep_younger, mask_record
 from pyflowreg.session.sources import corrected, mask_sources
 from pyflowreg.session.stage2_between_avgs import field_identity, read_field, saved_field
@@ -141,6 +142,7 @@ def _load(config: SessionConfig, middle_idx: int | None, given: Sequence[Field] 
             rule = f"a whole number from 0 to {count - 1}, counted from 0"
             raise ConfigError([f"middle_idx is {middle_idx!r}; it must be {rule}."])
         centre = int(middle_idx)
+    check_paths(config, recordings)
     files = [recording_paths(config, recording.name) for recording in recordings]
     session = _Session(recordings, centre, files, given)
     if given is not None:

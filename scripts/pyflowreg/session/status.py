@@ -13,6 +13,9 @@ from numpy.typing import NDArray
 
 from pyflowreg import NUMERICS_REVISION
 from pyflowreg.io.atomic import atomic_write_json
+from pyflowreg.io.safety import read_small
+
+_MOST_BYTES = 2**20
 
 
 def digest(*parts: Any) -> str:
@@ -117,8 +120,8 @@ def read_status(path: Path) -> dict[str, Any]:
         Its content; empty if there is none that can be read.
     """
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        content = json.loads(read_small(path, _MOST_BYTES))
+    except (OSError, ValueError, RecursionError):  # InputError is a ValueError
         return {}
     return content if isinstance(content, dict) else {}
 

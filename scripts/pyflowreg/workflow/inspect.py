@@ -28,6 +28,8 @@ def write_header(config: SessionConfig, recording: Recording, path: str | Path) 
         If the file cannot be written.
     """
     from pyflowreg.io.atomic import atomic_write_json
+    from pyflowreg.session.path_safety import check_paths
     from pyflowreg.session.preflight import inspect_recording
 
+    check_paths(config, [recording])
     atomic_write_json(Path(path), inspect_recording(recording.path, config.input_options))

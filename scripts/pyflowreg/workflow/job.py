@@ -135,7 +135,10 @@ def _redirect(log: Any) -> int:
     if log:
         path = Path(str(log[0]))
         path.parent.mkdir(parents=True, exist_ok=True)
-        target = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND, 0o666)
+        # A file of its own: a link, or another name of a file, would change what it leads to.
+        if os.path.lexists(path):
+            path.unlink()
+        target = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o666)
         os.dup2(target, 1)
         os.dup2(target, 2)
         os.close(target)

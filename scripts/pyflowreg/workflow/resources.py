@@ -14,9 +14,12 @@ from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from pyflowreg.errors import InputError
+from pyflowreg.io.safety import read_small
 from pyflowreg.motion_correction.chunks import chunk_length
 
 MB = 1024**2
+_MOST_BYTES = 2**20
 
 # Peak of a job on a tiny recording, with numba, SciPy, h5py and tifffile loaded: 210 MB measured
 # with cached kernels, 400 MB when it compiles them.
@@ -74,8 +77,16 @@ def read_header(path: str | Path) -> Mapping[str, Any]:
 @cache
 def _read_header(path: str, version: tuple[int, int, int]) -> Mapping[str, Any]:
     del version
-    header: Mapping[str, Any] = json.loads(Path(path).read_text(encoding="utf-8"))
-    return header
+    try:
+        header = json.loads(read_small(Path(path), _MOST_BYTES))
+        sizes = [*header["shape"], header["itemsize"]]
+        known = len(sizes) == 5 and all(type(n) is int and 0 < n < 2**63 for n in sizes)
+    except (InputError, ValueError, TypeError, LookupError, RecursionError):
+        known = False
+    if not known:
+        raise InputError(f"{path} is damaged. Delete it and run again")
+    found: Mapping[str, Any] = header
+    return found
 
 
 def _size(header: Mapping[str, Any]) -> tuple[int, int, int, int, int]:
