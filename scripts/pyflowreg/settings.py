@@ -99,6 +99,7 @@ def nearest(name: str, known: Iterable[str]) -> str | None:
 
 def unknown_key(key: str, name: str, known: Iterable[str]) -> str:
     """Return the message for the unknown key `name`, spelt `key` with its prefix."""
+    key = key if len(key) <= 100 else f"{key[:97]}..."
     known = sorted(known)
     guess = nearest(name, known)
     if guess is not None:

@@ -84,7 +84,7 @@ def read_record(path: Path) -> None:
     folder = path.parent / "checkpoint"
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
-    shutil.copyfile(path, folder / "record.npz")
+    (folder / "record.npz").symlink_to(path)
     lock: Any = SimpleNamespace(folder=folder, path=folder / "lock")
     state = Checkpoint(lock, {"input": "abc"}, 30.0).state
     assert state is None or all(isinstance(array, np.ndarray) for array in state.values())

@@ -34,7 +34,7 @@ from pyflowreg.io.base import (
     show_shape,
 )
 from pyflowreg.io.storage import StoredWriter
-from pyflowreg.io.tiff_checks import DAMAGE, check_descriptions, check_jpeg, check_page
+from pyflowreg.io.tiff_checks import DAMAGE, check_descriptions, check_jpeg, check_page, other_files
 from pyflowreg.io.tiff_pages import doubtful_pages, first_missing_page
 
 logger = logging.getLogger(__name__)
@@ -95,7 +95,7 @@ class TiffReader(BaseReader):
 
     def _open_file(self, part: bool) -> Any:
         try:
-            tif = tifffile.TiffFile(self.path)
+            tif = tifffile.TiffFile(self.path, _multifile=False)
         except DAMAGE as error:
             raise self._damaged(error) from error
         if len(tif.pages) == 0:
@@ -103,7 +103,12 @@ class TiffReader(BaseReader):
             raise InputError(f"{self.path} has no readable page: it is truncated or empty")
         try:
             check_descriptions(self.path, tif)
-            if part and tif.is_ome and _spans_files(tif.pages.first.description):
+            if tif.is_ome and other_files(self.path, tif.pages.first.description):
+                if not part:
+                    raise InputError(
+                        f"{self.path} is one part of an OME-TIFF in several files. Put the parts "
+                        "into a folder of their own and give that folder as the recording"
+                    )
                 tif.is_ome = False
         except DAMAGE as error:
             tif.close()
@@ -224,18 +229,11 @@ class TiffReader(BaseReader):
         pages.useframes = alike
 
     def _check_own_pages(self, series: list[Any]) -> None:
-        """Refuse a file that is one of several of a multi-file OME-TIFF."""
+        """Refuse an OME-TIFF that lacks pages."""
         if not self._tif.is_ome:
             return
         for one in series:
             missing = sum(page is None for page in one.pages)
-            foreign = sum(page is not None and page.parent is not self._tif for page in one.pages)
-            if foreign or (missing and _spans_files(self._tif.pages.first.description)):
-                raise InputError(
-                    f"{self.path} is one part of an OME-TIFF in several files ({len(one.pages)} "
-                    f"pages, {foreign} in other files, {missing} not found). Put the parts into a "
-                    "folder of their own and give that folder as the recording"
-                )
             if missing:
                 raise InputError(
                     f"{self.path} is incomplete: its OME header promises {len(one.pages)} pages, "
@@ -325,11 +323,6 @@ class TiffReader(BaseReader):
         self._tif.close()
         if self._file is not None:
             self._file.close()
-
-
-def _spans_files(ome_xml: str) -> bool:
-    """Whether OME metadata describe more than the file they are in."""
-    return "<BinaryOnly" in ome_xml or len(set(re.findall(r'FileName="([^"]*)"', ome_xml))) > 1
 
 
 class TiffImage(TiffReader):

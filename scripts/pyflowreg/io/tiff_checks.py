@@ -17,7 +17,6 @@ import tifffile
 
 from pyflowreg.errors import InputError
 from pyflowreg.io.safety import check_frame
-from pyflowreg.io.tiff_pages import check_sub_pages
 
 # What damaged tags, page lists and compressed data make tifffile and the codecs raise.
 # imagecodecs' errors and TiffFileError derive from RuntimeError and ValueError.
@@ -51,6 +50,8 @@ _OWN_SHAPE = re.compile(r'"shape": *\[([^]]*)')
 _PLANES = re.compile(r"<(?:\w+:)?TiffData\b([^>]*)>")
 _PIXELS = re.compile(r"<(?:\w+:)?Pixels\b([^>]*)>")
 _MODULO = re.compile(r"<(?:\w+:)?ModuloAlong\w\b([^>]*)>")
+_ROOT = re.compile(r"<(?:\w+:)?OME\b[^>]*\bUUID\s*=\s*[\"']([^\"']*)")
+_FILE = re.compile(r"<(?:\w+:)?UUID\b([^>]*)>([^<]*)")
 _STEPS = ("Start", "End", "Step")
 _ATTRIBUTE = re.compile(r"(\w+)\s*=\s*(?:\"([^\"]*)\"|'([^']*)')")
 
@@ -75,9 +76,8 @@ def check_descriptions(path: Path, tif: Any) -> None:
     first = tif.pages.first
     shaped = first.shaped_description
     for numbers in _OWN_SHAPE.findall(shaped) if shaped else ():
-        if numbers.count(",") >= _MOST_AXES:
-            raise InputError(f"{path} is damaged: its description has more than {_MOST_AXES} axes")
-    check_sub_pages(path)
+        if numbers.count(",") >= _MOST_AXES or len(numbers) > 20 * _MOST_AXES:
+            raise InputError(f"{path} is damaged: its description has a shape that cannot be")
     if tif.is_ome:
         _check_ome(path, first.description, len(tif.pages))
 
@@ -201,3 +201,19 @@ def _jpeg_values(data: bytes) -> int | None:
         height, width = (int.from_bytes(found[0][k : k + 2], "big") for k in (5, 7))
         sizes.append(height * width * max(found[0][9], 1))
     return max(sizes, default=None)
+
+
+def other_files(path: Path, text: str) -> bool:
+    """Whether OME metadata describe more than the file they are in."""
+    if "<BinaryOnly" in text:
+        return True
+    root = _ROOT.search(text)
+    uuid = root[1] if root else None
+    names = set()
+    for attributes, own in _FILE.findall(text):
+        name = _entries(attributes).get("FileName", "")
+        names.add(name)
+        # Another name is no matter if only the file was renamed.
+        if uuid != own.strip() and name.lower() != path.name.lower():
+            return True
+    return len(names) > 1

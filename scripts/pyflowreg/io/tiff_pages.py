@@ -86,8 +86,19 @@ def first_missing_page(path: Path) -> int | None:
     int or None
         Number of the first page, counted from 0, whose header does not lie within the file;
         None if the chain is complete, or is not followed (classic TIFF beyond 4 GB).
+
+    Raises
+    ------
+    InputError
+        If the chain goes in circles, headers overlap, or pages below pages have some themselves.
     """
-    return next((page for page, tags in enumerate(_page_tags(path)) if tags is None), None)
+    below = _SubPages(path)
+    for page, tags in enumerate(_page_tags(path)):
+        if tags is None:
+            return page
+        if _SUB_PAGES in tags:
+            below.check(tags[_SUB_PAGES])
+    return None
 
 
 def doubtful_pages(path: Path, pages: int) -> list[int]:
@@ -115,8 +126,8 @@ def doubtful_pages(path: Path, pages: int) -> list[int]:
     return doubtful if count == pages else list(range(1, pages))
 
 
-def check_sub_pages(path: Path) -> None:
-    """Refuse a file whose pages have pages below them that have some as well.
+class _SubPages:
+    """Refuses a file whose pages have pages below them that have some as well.
 
     tifffile follows every way down. Two links on each of fifty levels are 2**50 ways.
 
@@ -124,26 +135,23 @@ def check_sub_pages(path: Path) -> None:
     ----------
     path : Path
         A file that starts like a TIFF.
-
-    Raises
-    ------
-    InputError
-        If there are two levels, or a list of pages is not in the file.
     """
-    size = path.stat().st_size
-    with path.open("rb") as file:
-        head = file.read(4)
-        order = "<" if head[:2] == b"II" else ">"
-        layout = _Layout(order, struct.unpack(f"{order}H", head[2:4])[0] == 43)
-        seen: set[int] = set()
-        for tags in _page_tags(path):
-            entry = (tags or {}).get(_SUB_PAGES)
-            if entry is None:
-                continue
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._seen: set[int] = set()
+
+    def check(self, entry: bytes) -> None:
+        """Look at the list of pages below a page, as its tag gives it."""
+        size = self._path.stat().st_size
+        with self._path.open("rb") as file:
+            head = file.read(4)
+            order = "<" if head[:2] == b"II" else ">"
+            layout = _Layout(order, struct.unpack(f"{order}H", head[2:4])[0] == 43)
             for offset in layout.offsets(file, entry, size):
-                if offset not in seen and _SUB_PAGES in layout.codes(file, offset):
-                    raise InputError(f"{path}: its pages have pages on more than one level")
-                seen.add(offset)
+                if offset not in self._seen and _SUB_PAGES in layout.codes(file, offset):
+                    raise InputError(f"{self._path}: its pages have pages on more than one level")
+                self._seen.add(offset)
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ import platform
 import resource
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
@@ -94,7 +94,7 @@ def job_context(snakemake: Any) -> Iterator[Job]:
     SystemExit
         With status 2 after a `PyflowregError`, 143 after SIGTERM, 130 after Ctrl-C.
     """
-    terminal = _redirect(snakemake.log)
+    terminal = _redirect(snakemake.log, snakemake.input)
     _limit_threads(snakemake.threads)
     stop_on_sigterm()
     name = " ".join([snakemake.rule, *map(str, snakemake.wildcards)])
@@ -127,7 +127,11 @@ def _note_failure(snakemake: Any, message: str) -> None:
         JobBook.of_environment().note_failure(slot, INPUT_ERROR, message)
 
 
-def _redirect(log: Any) -> int:
+def _place(path: Path) -> Path:
+    return path.parent.resolve() / path.name
+
+
+def _redirect(log: Any, inputs: Iterable[Any]) -> int:
     """Send file descriptors 1 and 2 to the log; return a descriptor of the old 2."""
     sys.stdout.flush()
     sys.stderr.flush()
@@ -135,6 +139,9 @@ def _redirect(log: Any) -> int:
     if log:
         path = Path(str(log[0]))
         path.parent.mkdir(parents=True, exist_ok=True)
+        if _place(path) in {_place(Path(str(entry))) for entry in inputs}:
+            sys.stderr.write(f"{path} is an input, and would become the log. Move it.\n")
+            raise SystemExit(USER_ERROR)
         # A file of its own: a link, or another name of a file, would change what it leads to.
         if os.path.lexists(path):
             path.unlink()

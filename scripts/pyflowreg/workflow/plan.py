@@ -92,6 +92,12 @@ class Plan:
         recordings = tuple(discover_recordings(config))
         center = recordings[centre_index(config, recordings)]
         problems = path_problems(config, recordings, settings_files)
+        problems += [
+            f"{entry.path}: lies in {folder}, where Snakemake removes files. Move it."
+            for folder in (Path("logs").resolve(), Path(".snakemake").resolve())
+            for entry in recordings
+            if entry.path.absolute().is_relative_to(folder)
+        ]
         if problems:
             raise ConfigError(problems)
         plan = cls(config, recordings, center)
