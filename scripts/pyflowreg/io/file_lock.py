@@ -16,7 +16,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from pyflowreg.errors import OutputError
-from pyflowreg.io.failures import make_folder, output_error, writing
+from pyflowreg.io.failures import make_folder, output_error, remove_file, writing
 
 logger = logging.getLogger(__name__)
 
@@ -147,6 +147,8 @@ class FileLock:
 
         While others share it, the file stays.
         """
+        if self._descriptor < 0:
+            return
         try:
             if not self._shared or self._is_last():
                 self._remove()
@@ -163,8 +165,7 @@ class FileLock:
 
     def _remove(self) -> None:
         if self._is_same_file() and (self.is_real or self.is_held):
-            with writing(self.path):
-                self.path.unlink(missing_ok=True)
+            remove_file(self.path)
             for folder in self._made:
                 with contextlib.suppress(OSError):  # not empty
                     folder.rmdir()

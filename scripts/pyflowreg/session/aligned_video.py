@@ -18,6 +18,7 @@ from pyflowreg.core.warping import align_sequence
 from pyflowreg.errors import InputError
 from pyflowreg.io import Reader, open_reader, open_writer
 from pyflowreg.io.atomic import remove_leftovers
+from pyflowreg.io.failures import writing
 from pyflowreg.motion_correction.progress import Progress
 from pyflowreg.session.averages import temporal_average
 from pyflowreg.session.config import SessionConfig
@@ -248,7 +249,8 @@ def _align(
     if displacement is not None:
         # Older than its sources: it is not what the saved field gives, and made again with that.
         made = compensated.stat().st_mtime_ns - 1
-        os.utime(video, ns=(made, made))
+        with writing(video):
+            os.utime(video, ns=(made, made))
     elif follows is False:
         logger.warning(
             "%s was found with other settings or averages; run stage 2, then stage 3 again.",

@@ -15,6 +15,7 @@ from typing import Any
 
 from pyflowreg import NUMERICS_REVISION
 from pyflowreg.io.atomic import atomic_write_json
+from pyflowreg.io.failures import remove_file
 from pyflowreg.session.config import SessionConfig
 from pyflowreg.session.outputs import recording_paths, session_paths
 from pyflowreg.session.status import digest
@@ -38,10 +39,16 @@ class Record:
     settings: dict[str, Any]
 
     def withdraw(self) -> None:
-        """Remove this record, and those of the same result with other settings."""
+        """Remove this record, and those of the same result with other settings.
+
+        Raises
+        ------
+        OutputError
+            If that is impossible.
+        """
         family = self.path.stem[:-DIGITS] + "?" * DIGITS + self.path.suffix
         for path in self.path.parent.glob(family):
-            path.unlink(missing_ok=True)
+            remove_file(path)
 
     def write(self) -> None:
         """State that the result is complete.

@@ -19,6 +19,7 @@ from pyflowreg.core.threads import for_each
 from pyflowreg.core.warping import warp_frame
 from pyflowreg.errors import ConfigError, InputError
 from pyflowreg.io.atomic import atomic_save_npz, remove_leftovers
+from pyflowreg.io.failures import writing
 from pyflowreg.motion_correction.preprocessing import ROUNDING, gaussian
 from pyflowreg.motion_correction.rigid import rigid_shift
 from pyflowreg.session.averages import common_shape, temporal_average
@@ -309,7 +310,8 @@ def _save_all(
     newest = max(averages, key=lambda path: path.stat().st_mtime_ns)
     for paths in files:
         if not is_younger(paths.w_to_reference, [newest]):
-            os.utime(paths.w_to_reference)
+            with writing(paths.w_to_reference):
+                os.utime(paths.w_to_reference)
     record.write()
 
 
