@@ -156,7 +156,9 @@ class FileLock:
             self._close()
 
     def _is_last(self) -> bool:
-        """Whether no other process shares the lock."""
+        """Whether no other process shares the lock, as far as can be told."""
+        if not self.is_real:
+            return True
         try:
             fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
