@@ -2,7 +2,6 @@
 
 import errno
 import os
-import random
 
 import pytest
 
@@ -14,6 +13,7 @@ from pyflowreg.session import stage1_compensate as stage1
 from pyflowreg.session.outputs import recording_paths
 
 from . import checkpoints as helper
+from . import faults
 from .scenes import movie, wobble
 
 WAYS = {
@@ -27,8 +27,6 @@ WAYS = {
     "no start": {"update_initialization_w": False},
     "given": {"reference_frames": 3},
 }
-KILLS = None if "PYFLOWREG_ALL_KILLS" in os.environ else 40
-"""Kills at single steps in one test; None kills at every step there is."""
 
 
 @pytest.fixture
@@ -102,25 +100,10 @@ def test_chunks_and_threads_may_change_between_runs(config, monkeypatch):
     assert helper.results(config) == whole
 
 
-def test_killed_at_steps_of_its_work_with_files(config):
-    """A process is killed before, and in the middle of, what it does to a file."""
-    whole = uninterrupted(config)
-    steps = helper.in_child(lambda: stage1.run_stage1(config))
-    assert helper.results(config) == whole
-    moments = range(1, steps + 1)
-    if KILLS:
-        moments = sorted(random.Random(0).sample(moments, min(KILLS, steps)))
-    for moment in moments:
-        helper.forget(config)
-        helper.in_child(lambda: stage1.run_stage1(config), moment)
-        stage1.run_stage1(config)
-        assert helper.results(config) == whole, moment
-
-
 def test_killed_again_and_again_it_still_finishes(config):
     whole = uninterrupted(config)
     kills = 0
-    while helper.in_child(lambda: stage1.run_stage1(config), 100) is None:
+    while faults.in_child(lambda: stage1.run_stage1(config), 400).killed:
         kills += 1
         assert kills < 50
     assert kills > 0
@@ -143,9 +126,9 @@ def test_every_format_goes_on(config, monkeypatch, tmp_path, format_):
         return {path.name: path.read_bytes() for path in (tmp_path / "out").glob("[!.]*")}
 
     whole = run()
-    steps = helper.in_child(run)
+    steps = faults.in_child(run).steps
     for fifth in range(1, 5):
-        assert helper.in_child(run, fifth * steps // 5) is None
+        assert faults.in_child(run, fifth * steps // 5).killed
         assert run() == whole
 
 
@@ -272,7 +255,7 @@ def test_leftovers_of_killed_runs_are_removed(config):
     paths = recording_paths(config, "rec")
     paths.folder.mkdir(parents=True)
     leftovers = [
-        helper.abandoned(path)
+        faults.abandoned(path)
         for path in (paths.compensated, paths.idx, paths.temporal_average, paths.status)
     ]
     stranger = paths.folder / ".compensated-notes.tmp.hdf5"

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import itertools
 import os
+import signal
 import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import AbstractContextManager, nullcontext
 from functools import lru_cache
-from types import TracebackType
+from types import FrameType, TracebackType
 from typing import Any, Self, TypeVar
 
 Item = TypeVar("Item")
@@ -40,30 +41,10 @@ def _pool(process: int) -> ThreadPoolExecutor:
     return ThreadPoolExecutor(MOST_THREADS, "pyflowreg", initializer=mark)
 
 
-def finish(calls: Iterable[Future[Any]]) -> None:
-    """Wait for calls in other threads, however often Ctrl-C or SIGTERM interrupts.
-
-    Raises
-    ------
-    KeyboardInterrupt, SystemExit
-        The first interruption, when all calls have ended.
-    """
-    interruption: BaseException | None = None
-    waited_for = list(calls)
-    while True:
-        try:
-            wait(waited_for)
-            break
-        except (KeyboardInterrupt, SystemExit) as error:
-            interruption = interruption or error
-    if interruption is not None:
-        raise interruption
-
-
 def uninterrupted(function: Callable[[], Result]) -> Result:
     """Call a function which Ctrl-C and SIGTERM do not stop half-way.
 
-    Both are exceptions that come anywhere in the main thread, so it is called in another one.
+    Both become exceptions that may come anywhere in the main thread.
 
     Parameters
     ----------
@@ -78,14 +59,41 @@ def uninterrupted(function: Callable[[], Result]) -> Result:
     Raises
     ------
     KeyboardInterrupt, SystemExit
-        The first interruption, when the function has ended.
+        When the function has ended; what the handler of the first signal raises.
     """
     if threading.current_thread() is not threading.main_thread():
         return function()
-    with ThreadPoolExecutor(1, "pyflowreg-whole") as thread:
-        call = thread.submit(function)
-        finish([call])
-        return call.result()
+    arrived: list[int] = []
+    handlers: dict[int, Any] = {}
+
+    def remember(number: int, frame: FrameType | None) -> None:
+        arrived.append(number)
+
+    try:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            handler = signal.getsignal(number)
+            if callable(handler):
+                handlers[number] = handler
+                signal.signal(number, remember)
+        return function()
+    finally:
+        # SIGINT last: after SIGTERM the process ends, whatever its handler is.
+        for known in sorted(handlers, reverse=True):
+            signal.signal(known, handlers[known])
+        if arrived:
+            handlers[arrived[0]](arrived[0], None)
+
+
+def finish(calls: Iterable[Future[Any]]) -> None:
+    """Wait for calls in other threads, however often Ctrl-C or SIGTERM interrupts.
+
+    Raises
+    ------
+    KeyboardInterrupt, SystemExit
+        After that; see `uninterrupted`.
+    """
+    waited_for = list(calls)
+    uninterrupted(lambda: wait(waited_for))
 
 
 class AbandonedError(Exception):
@@ -304,7 +312,10 @@ class Behind:
     def submit(self, function: Callable[..., None], *arguments: Any) -> None:
         """Wait for the call before, raise its error, or begin this one."""
         self.wait()
-        self._waiting.append(self._thread.submit(function, *arguments))
+        # Nothing may be begun that is not known here.
+        uninterrupted(
+            lambda: self._waiting.append(self._thread.submit(function, *arguments)),
+        )
 
     @property
     def is_idle(self) -> bool:

@@ -18,7 +18,13 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from pyflowreg.errors import OutputError
-from pyflowreg.io.failures import make_folder, sync_folder, writing, writing_among_others
+from pyflowreg.io.failures import (
+    make_folder,
+    remove_file,
+    sync_folder,
+    writing,
+    writing_among_others,
+)
 from pyflowreg.io.stack import Stack
 from pyflowreg.processes import ProcessMark
 
@@ -110,8 +116,7 @@ def _family(stem: str) -> str:
 
 def _remove_leftover(file: Path) -> None:
     logger.info("%s was left by a run that was killed, and is removed.", file)
-    with writing(file):
-        file.unlink(missing_ok=True)
+    remove_file(file)
 
 
 def sync_file(path: Path) -> None:
@@ -159,7 +164,8 @@ def atomic_paths(paths: Sequence[str | os.PathLike[str]]) -> Iterator[list[Path]
             for local, file in zip(elsewhere, temporary, strict=False):
                 shutil.copyfile(local, file)
                 local.unlink()
-            for file in temporary:
+        for file, target in zip(temporary, targets, strict=True):
+            with writing(target):
                 sync_file(file)
         for file, target in zip(temporary, targets, strict=True):
             with writing(target):

@@ -102,6 +102,18 @@ def writing_among_others(targets: Mapping[Path, Path]) -> Iterator[None]:
         raise output_error(target, error) from error
 
 
+def remove_file(path: Path) -> None:
+    """Remove a file, if there is one.
+
+    Raises
+    ------
+    OutputError
+        If that is impossible.
+    """
+    with writing(path):
+        path.unlink(missing_ok=True)
+
+
 def sync_folder(folder: Path) -> None:
     """Wait until the names in a folder are on the disk, where the file system can do that."""
     descriptor = -1

@@ -17,7 +17,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from pyflowreg.errors import OutputError
-from pyflowreg.io.failures import make_folder, output_error, writing
+from pyflowreg.io.failures import make_folder, output_error, remove_file, writing
 from pyflowreg.io.safety import read_small
 
 logger = logging.getLogger(__name__)
@@ -153,6 +153,8 @@ class FileLock:
 
         While others share it, the file stays.
         """
+        if self._descriptor < 0:
+            return
         try:
             if not self._shared or self._is_last():
                 self._remove()
@@ -160,7 +162,9 @@ class FileLock:
             self._close()
 
     def _is_last(self) -> bool:
-        """Whether no other process shares the lock."""
+        """Whether no other process shares the lock, as far as can be told."""
+        if not self.is_real:
+            return True
         try:
             fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
@@ -169,8 +173,7 @@ class FileLock:
 
     def _remove(self) -> None:
         if self._is_same_file() and (self.is_real or self.is_held):
-            with writing(self.path):
-                self.path.unlink(missing_ok=True)
+            remove_file(self.path)
             for folder in self._made:
                 with contextlib.suppress(OSError):  # not empty
                     folder.rmdir()

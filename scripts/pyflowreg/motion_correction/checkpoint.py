@@ -23,7 +23,13 @@ from numpy.typing import NDArray
 from pyflowreg.errors import InputError, OutputError
 from pyflowreg.io.arrays import read_npz
 from pyflowreg.io.atomic import sync_file, temporary_sibling
-from pyflowreg.io.failures import make_folder, sync_folder, writing, writing_among_others
+from pyflowreg.io.failures import (
+    make_folder,
+    remove_file,
+    sync_folder,
+    writing,
+    writing_among_others,
+)
 from pyflowreg.motion_correction.folder_lock import FolderLock
 from pyflowreg.motion_correction.software import software_revision
 
@@ -106,13 +112,10 @@ class Checkpoint:
     def _empty(self) -> None:
         # The record first: without it the rest means nothing.
         self.state = None
-        record = self.folder / RECORD
-        with writing(record):
-            record.unlink(missing_ok=True)
+        remove_file(self.folder / RECORD)
         for path in self.folder.iterdir():
             if path != self._lock.path and (path.is_symlink() or not path.is_dir()):
-                with writing(path):
-                    path.unlink(missing_ok=True)
+                remove_file(path)
 
     def save(self, state: State) -> None:
         """Replace the record; what it counts must be on the disk.
@@ -170,7 +173,8 @@ class Checkpoint:
         hidden = [self.folder / path.name for path in paths]
         with writing_among_others(dict(zip(hidden, paths, strict=True))):
             yield hidden
-            for file in hidden:
+        for file, path in zip(hidden, paths, strict=True):
+            with writing(path):
                 sync_file(file)
         self.save({**finish(), "complete": np.array(True)})
         self.publish(paths)

@@ -15,6 +15,7 @@ from pyflowreg.core.threads import available_threads
 from pyflowreg.errors import ConfigError
 from pyflowreg.io import open_reader, output_paths
 from pyflowreg.io.atomic import atomic_save_npy, atomic_save_npz
+from pyflowreg.io.failures import remove_file
 from pyflowreg.io.fields import FieldWriter, MaskWriter
 from pyflowreg.io.opening import make_writer
 from pyflowreg.motion_correction.checkpoint import Checkpoint
@@ -92,7 +93,7 @@ def _remove_older(options: OFOptions) -> None:
     for name, new in made.items():
         path = output_file(options, name)
         if not new and path.is_file():
-            path.unlink()
+            remove_file(path)
             logger.info("%s belonged to an earlier run and is removed.", path)
 
 

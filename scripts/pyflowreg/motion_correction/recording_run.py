@@ -6,6 +6,7 @@ import contextlib
 import logging
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -226,7 +227,7 @@ class RecordingRun:
         except STOPPED:
             if progress.done:
                 with contextlib.suppress(*STOPPED):  # one more does not end the saving
-                    keeper.submit(checkpoint.save, progress.state())
+                    uninterrupted(partial(keeper.submit, checkpoint.save, progress.state()))
             raise
         return correction
 

@@ -17,6 +17,7 @@ from pyflowreg.core.warping import align_sequence
 from pyflowreg.errors import InputError
 from pyflowreg.io import Reader, open_reader, open_writer
 from pyflowreg.io.atomic import remove_leftovers
+from pyflowreg.io.failures import remove_file
 from pyflowreg.motion_correction.progress import Progress
 from pyflowreg.session.averages import temporal_average
 from pyflowreg.session.config import SessionConfig
@@ -192,7 +193,7 @@ def _remove_outdated(config: SessionConfig, name: str, centre: str, sources: Any
     if record.family() and record.sources != sources:
         video = recording_paths(other, name).aligned
         record.withdraw()
-        video.unlink(missing_ok=True)
+        remove_file(video)
         logger.info("%s was made with other settings or frames, and is removed.", video)
 
 

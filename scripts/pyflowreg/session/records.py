@@ -19,6 +19,7 @@ from typing import Any
 
 from pyflowreg import NUMERICS_REVISION
 from pyflowreg.io.atomic import atomic_write_json
+from pyflowreg.io.failures import remove_file, writing
 from pyflowreg.session.config import SessionConfig
 from pyflowreg.session.outputs import recording_paths, session_paths
 from pyflowreg.session.status import digest, read_status
@@ -43,9 +44,15 @@ class Record:
     settings: dict[str, Any]
 
     def withdraw(self) -> None:
-        """Remove this record, and those of the same result with other settings."""
+        """Remove this record, and those of the same result with other settings.
+
+        Raises
+        ------
+        OutputError
+            If that is impossible.
+        """
         for path in self.family():
-            path.unlink(missing_ok=True)
+            remove_file(path)
 
     def family(self) -> list[Path]:
         """Records of the same result that are there, of whatever settings."""
@@ -219,4 +226,5 @@ def keep_younger(results: Iterable[Path], sources: Iterable[Path]) -> None:
         if path.exists() and path.stat().st_mtime_ns < newest:
             # Sources may be of tomorrow, where clocks differ.
             now = max(time.time_ns(), newest)
-            os.utime(path, ns=(now, now))
+            with writing(path):
+                os.utime(path, ns=(now, now), follow_symlinks=False)

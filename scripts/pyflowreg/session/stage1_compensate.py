@@ -17,6 +17,7 @@ from pyflowreg.io.atomic import (
     atomic_write_json,
     remove_leftovers,
 )
+from pyflowreg.io.failures import remove_file
 from pyflowreg.io.fields import mask_shape
 from pyflowreg.motion_correction.checkpoint import Checkpoint, claimed
 from pyflowreg.motion_correction.compensate import available_threads, correct_recording
@@ -187,7 +188,7 @@ def _correct(
     needed = [path for path in frames if checkpoint is not None and checkpoint.needs(path)]
     for path in (paths.status, paths.temporal_average, *frames):
         if path not in needed:
-            path.unlink(missing_ok=True)
+            remove_file(path)
     record.withdraw()
     # Before the results, because Snakemake takes it for their input.
     atomic_write_json(paths.header, inspect_recording(recording.path, config.input_options))

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from pyflowreg.core.warping import imregister_binary
 from pyflowreg.errors import ConfigError, InputError
 from pyflowreg.io.atomic import remove_leftovers
+from pyflowreg.io.failures import remove_file
 from pyflowreg.io.fields import iter_masks
 from pyflowreg.io.stack import Stack
 from pyflowreg.session.aligned_video import (
@@ -282,7 +283,7 @@ def _save_final_mask(config: SessionConfig, session: _Session, origin: _Origin) 
     if not final.any():
         logger.warning("No pixel is valid in all recordings; look at the aligned masks.")
     origin.record.withdraw()
-    session_paths(config).status.unlink(missing_ok=True)
+    remove_file(session_paths(config).status)
     real = np.dtype(np.float64)
     arrays = {
         "final_valid": final,
