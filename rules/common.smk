@@ -105,6 +105,13 @@ def hold_session():
     atexit.register(stack.close)
 
 
+@cache
+def tell(remark):
+    """Say something once."""
+    if workflow.is_main_process:
+        logger.info(remark)
+
+
 def again(*results):
     """Let Snakemake make results again that are there, with the current record, but outdated."""
     if workflow.is_main_process:
@@ -127,6 +134,7 @@ def header_of(wildcards):
     """
     name = wildcards.recording
     if PLAN.outdated.correction(name):
+        tell(f"{PLAN.source(wildcards)} is not what its results were made from.")
         again(PLAN.stage1_record_of(name))
     header = str(PLAN.paths.recording(name).header)
     return header if PLAN.outdated.needs_correction(name) else ancient(header)

@@ -52,6 +52,12 @@ class Redone:
     mask: bool = False
     videos: frozenset[str] = frozenset()
 
+    @property
+    def first(self) -> int:
+        """The first stage that runs; 0 if none does."""
+        parts = (self.stage1, self.fields, self.mask or self.videos)
+        return next((number for number, part in enumerate(parts, 1) if part), 0)
+
 
 def _redone(stage1: Any = (), fields: Any = (), mask: bool = True, videos: Any = ()) -> Redone:
     return Redone(frozenset(stage1), frozenset(fields), mask, frozenset(videos))
@@ -103,11 +109,6 @@ class Change:
     prepare: Act | None = None
     by_command: Redone | None = None
     planned_only: bool = False
-
-    @property
-    def first(self) -> int:
-        """The first stage that runs."""
-        return 1 if self.redone.stage1 else 2 if self.redone.fields else 3
 
     def __str__(self) -> str:
         text = " ".join(f"{key}={value}" for key, value in self.settings.items())
@@ -274,6 +275,10 @@ def _move_session(lab: Lab) -> None:
     lab.root.rename(lab.folder / "moved")
 
 
+def _spell_out(lab: Lab) -> None:
+    lab.settings["root"] = str(lab.root.absolute())
+
+
 def _touch_results(lab: Lab) -> None:
     for path in sorted((lab.root / "final_results").glob("*.png")):
         path.touch()
@@ -305,9 +310,10 @@ REFUSED = {
 """Keys of `OFOptions` that a session does not take, or only with their default."""
 
 CHANGES: list[Change] = [
-    # Where things are. Paths stand in the files of the mask.
+    # Where things are. Paths of frames stand in the files of the mask.
     _key("root", "moved", MASK, act=_move_session),
     _key("root", "./session", NOTHING),
+    Change("root", NOTHING, act=_spell_out),
     _key("pattern", "*.tif", NOTHING),
     _key("pattern", "rec_[12].tif", MASK, before={"center": CENTRE}),
     _key(

@@ -10,7 +10,7 @@ import re
 import shutil
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -76,10 +76,14 @@ class Lab:
         shutil.copytree(self.folder, folder, dirs_exist_ok=True)
         return Lab(folder, dict(self.settings), self.revision)
 
-    def emptied(self, folder: Path) -> Lab:
-        """Copy the session without its results."""
+    def emptied(self, folder: Path, stage: int = 1) -> Lab:
+        """Copy the session without results of a stage and those after it."""
         lab = self.copy(folder)
-        forget(lab.root)
+        if stage == 1:
+            forget(lab.root)
+        shutil.rmtree(lab.final_results, ignore_errors=True)
+        for path in [path for path in lab.files() if stage == 2 and is_of_stage_2(path)]:
+            path.unlink()
         return lab
 
     def command(self) -> None:
@@ -117,7 +121,8 @@ class Lab:
     @contextlib.contextmanager
     def _inside(self) -> Iterator[None]:
         """Be in the folder, with the revision of the session."""
-        modules = [module for module in list(sys.modules.values()) if hasattr(module, REVISION)]
+        named = [module for name, module in sys.modules.items() if name.startswith("pyflowreg")]
+        modules = [module for module in named if hasattr(module, REVISION)]
         before = os.environ.get("SLURM_ARRAY_TASK_ID")
         for module in modules:
             setattr(module, REVISION, getattr(module, REVISION) + self.revision)
@@ -178,6 +183,28 @@ class Lab:
             result[name] = content
         return result
 
+    def differences(self, other: Lab) -> list[str]:
+        """Results that are not the same, or not there, in the other session."""
+        own, others = self.contents(), other.contents()
+        return sorted(
+            name for name in {*own, *others} if own.get(name, name) != others.get(name, name)
+        )
+
+    def undo(self, base: Lab, change: Change) -> None:
+        """Bring settings and recordings back to what they were before a change."""
+        if self.root != self.folder / base.root.relative_to(base.folder):
+            with contextlib.suppress(FileNotFoundError):
+                self.root.rename(self.folder / base.root.relative_to(base.folder))
+        self.settings, self.revision = dict(base.settings), base.revision
+        results = {self.output_root.name, self.final_results.name, "elsewhere"}
+        for top, source in ((self.root, base.root), (self.folder, base.folder)):
+            keep = {*results, base.root.name}
+            for path in [path for path in top.iterdir() if path.name not in keep]:
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
+            for path in [path for path in source.iterdir() if path.name not in keep]:
+                copy = shutil.copytree if path.is_dir() else shutil.copy2
+                copy(path, top / path.name)
+
     def stamps(self) -> dict[Path, Stamp]:
         """Inode and time of every result."""
         found = {path: path.stat() for path in self.files()}
@@ -231,6 +258,43 @@ class Watch:
         after = lab.averages()
         same = (name for name in after if after[name] == self.averages.get(name))
         self.same_averages = frozenset(same)
+
+
+def is_of_stage_2(path: Path) -> bool:
+    """Whether stage 2 makes a file."""
+    return path.name.startswith(("w_to_reference", "stage2_"))
+
+
+class Finished:
+    """Sessions with all stages done, each made once.
+
+    Parameters
+    ----------
+    folder : Path
+        Where they are.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._labs: dict[str, Lab] = {}
+
+    def __call__(self, change: Change) -> Lab:
+        """Return a session as it is before a change."""
+        key = f"{change.before} {change.prepare}"
+        if key not in self._labs:
+            lab = Lab.prepared(self._folder / str(len(self._labs)), change)
+            lab.command()
+            assert lab.plan() == {}
+            self._labs[key] = lab
+        return self._labs[key]
+
+
+def expected_again(redone: Redone, watch: Watch) -> Redone:
+    """What has to be made again: a field whose averages came out the same may be kept."""
+    kept = redone.fields - watch.redone.fields
+    if not {*kept, watch.lab.centre} <= watch.same_averages:
+        return redone
+    return replace(redone, fields=watch.redone.fields)
 
 
 def planned_jobs() -> dict[str, set[str]]:

@@ -123,7 +123,7 @@ def _save_bundle(
     """Write final_valid_idx.npz and .mat: the same content, indices and cells as each expects."""
     paths = session_paths(config)
     files = [paths.recording(recording.name) for recording in recordings]
-    compensated = [shown_path(entry) for entry in files]
+    compensated = [str(shown_path(entry)) for entry in files]
     names = [recording.name for recording in recordings]
     atomic_save_npz(
         paths.final_npz,

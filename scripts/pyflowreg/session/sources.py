@@ -15,7 +15,7 @@ from pyflowreg.session.discovery import Recording
 from pyflowreg.session.outputs import RecordingPaths, find_compensated, find_idx
 from pyflowreg.session.status import digest, file_identity, read_status
 
-FIELD = "field"
+FIELD, FOLDER = "field", "folder"
 
 
 def correction_sources(settings: Mapping[str, Any], recording: Recording) -> dict[str, Any]:
@@ -129,11 +129,13 @@ def video_sources(recording: Any, center: Any, field: Any) -> dict[str, Any]:
     return {**field_sources(recording, center), FIELD: field}
 
 
-def mask_sources(parts: Iterable[tuple[RecordingPaths, Any, Any]]) -> dict[str, Any]:
+def mask_sources(folder: Path, parts: Iterable[tuple[RecordingPaths, Any, Any]]) -> dict[str, Any]:
     """Return what the files of the final mask are made from, besides the settings.
 
     Parameters
     ----------
+    folder : Path
+        The session's `output_root`, which stands in the files.
     parts : iterable of tuple
         Files, what `corrected` returns and which field it is, for each recording in natural order.
 
@@ -142,15 +144,37 @@ def mask_sources(parts: Iterable[tuple[RecordingPaths, Any, Any]]) -> dict[str, 
     dict
         For the record.
     """
-    # However `root` is spelt: only a session that was moved has other paths in its files.
     entries = [
-        [paths.name, os.path.abspath(shown_path(paths)), recording, field]  # noqa: PTH100
-        for paths, recording, field in parts
+        [paths.name, shown_path(paths).name, recording, field] for paths, recording, field in parts
     ]
-    return {"recordings": digest(entries)}
+    return {FOLDER: str(folder), "recordings": digest(entries)}
 
 
-def shown_path(paths: RecordingPaths) -> str:
+def is_same_mask(found: Mapping[str, Any] | None, current: Mapping[str, Any]) -> bool:
+    """Tell whether the files of a final mask are current.
+
+    Parameters
+    ----------
+    found : mapping or None
+        What the record has.
+    current : mapping
+        What `mask_sources` returns.
+
+    Returns
+    -------
+    bool
+        The folder may be spelt in two ways; one that was moved is another.
+    """
+    if found is None:
+        return False
+    first, second = (
+        {**sources, FOLDER: os.path.abspath(str(sources.get(FOLDER)))}  # noqa: PTH100
+        for sources in (found, current)
+    )
+    return first == second
+
+
+def shown_path(paths: RecordingPaths) -> Path:
     """Return the path of the corrected frames as it stands in the files of the mask.
 
     Parameters
@@ -160,8 +184,7 @@ def shown_path(paths: RecordingPaths) -> str:
 
     Returns
     -------
-    str
+    Path
         Relative if `root` is.
     """
-    found: Path = find_compensated(paths.folder) or paths.compensated
-    return str(found)
+    return find_compensated(paths.folder) or paths.compensated

@@ -40,7 +40,7 @@ from pyflowreg.session.outputs import (
 )
 from pyflowreg.session.path_safety import check_paths
 from pyflowreg.session.records import Record, keep_younger, mask_record
-from pyflowreg.session.sources import corrected, mask_sources
+from pyflowreg.session.sources import corrected, is_same_mask, mask_sources
 from pyflowreg.session.stage2_between_avgs import field_identity, read_field, saved_field
 
 __all__ = ["align_recording", "align_sequence_video", "compute_final_mask", "run_stage3"]
@@ -231,15 +231,16 @@ def _origin(config: SessionConfig, session: _Session) -> _Origin:
         follows = field_follows(config, paths, middle, reference)
         certain = certain and follows is not False and session.is_saved(number)
         parts.append((paths, corrected(paths), field_identity(paths.w_to_reference)))
-    return _Origin(mask_record(config, middle.name, names), mask_sources(parts), certain)
+    sources = mask_sources(session_paths(config).output_root, parts)
+    return _Origin(mask_record(config, middle.name, names), sources, certain)
 
 
 def _kept_mask(config: SessionConfig, session: _Session, origin: _Origin) -> Mask | None:
     """Return the final mask that is there, if it is complete and made from what is there now."""
     made, npz = mask_files(config, session.recordings), session_paths(config).final_npz
-    if not (config.resume and origin.is_certain and origin.record.sources == origin.sources):
+    if not (config.resume and origin.is_certain and all(path.is_file() for path in made)):
         return None
-    if not all(path.is_file() for path in made):
+    if not is_same_mask(origin.record.sources, origin.sources):
         return None
     try:
         with np.load(npz, allow_pickle=False) as bundle:

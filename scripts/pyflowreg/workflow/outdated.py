@@ -7,7 +7,6 @@ so that the workflow makes again what the command makes again.
 
 from __future__ import annotations
 
-import logging
 from functools import cache
 from typing import TYPE_CHECKING
 
@@ -19,6 +18,7 @@ from pyflowreg.session.sources import (
     correction_fingerprint,
     field_sources,
     header_mark,
+    is_same_mask,
     mask_sources,
     video_sources,
 )
@@ -26,8 +26,6 @@ from pyflowreg.session.status import read_status
 
 if TYPE_CHECKING:
     from pyflowreg.workflow.plan import Plan
-
-logger = logging.getLogger("snakemake.logging")
 
 
 class Outdated:
@@ -70,10 +68,7 @@ class Outdated:
             return False
         recording = self._plan.recording(name)
         made = read_status(self._files(name).status).get("fingerprint")
-        if made == correction_fingerprint(self._settings, recording):
-            return False
-        logger.info("%s is not what its results were made from.", recording.path)
-        return True
+        return bool(made != correction_fingerprint(self._settings, recording))
 
     def header(self, name: str) -> bool:
         """Return whether the header that stage 1 needs is of another recording.
@@ -123,7 +118,7 @@ class Outdated:
             (self._files(name), self._corrected(name), (field or {}).get(FIELD))
             for name, field in fields.items()
         ]
-        return found != mask_sources(parts)
+        return not is_same_mask(found, mask_sources(self._plan.paths.output_root, parts))
 
     def video(self, name: str) -> bool:
         """Return whether an aligned video was made from other frames, average or field.
