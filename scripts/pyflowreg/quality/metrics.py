@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from pyflowreg.errors import InputError
 from pyflowreg.io import open_reader
+from pyflowreg.io.arrays import read_npz
 from pyflowreg.io.fields import field_shape, iter_fields
 from pyflowreg.motion_correction.statistics import RunningMean
 from pyflowreg.session.averages import temporal_average
@@ -113,10 +114,10 @@ def displacement_summary(statistics: Path) -> tuple[float, float]:
     Raises
     ------
     InputError
-        If the file does not exist.
+        If the file does not exist, or is damaged.
     """
-    with np.load(_needed(statistics)) as data:
-        return float(np.mean(data["mean_disp"])), float(np.max(data["max_disp"]))
+    data = read_npz(_needed(statistics))
+    return float(np.mean(data["mean_disp"])), float(np.max(data["max_disp"]))
 
 
 def load_displacements(folder: Path) -> NDArray[np.float32]:
