@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import glob
 import json
 import logging
@@ -19,13 +18,10 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from pyflowreg.errors import OutputError
-from pyflowreg.io.failures import make_folder, writing, writing_among_others
+from pyflowreg.io.failures import make_folder, sync_folder, writing, writing_among_others
 from pyflowreg.io.stack import Stack
 
 logger = logging.getLogger(__name__)
-
-# File systems (some network and FUSE mounts) that cannot flush a folder say so with these.
-_NO_FOLDER_SYNC = frozenset({errno.EINVAL, errno.ENOTSUP, errno.EACCES, errno.EBADF})
 
 
 SCRATCH_VARIABLE = "PYFLOWREG_SCRATCH"
@@ -89,18 +85,6 @@ def sync_file(path: Path) -> None:
         os.close(descriptor)
 
 
-def sync_folder(folder: Path) -> None:
-    """Wait until the names in a folder are on the disk, where the file system can do that."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    except OSError as error:
-        if error.errno not in _NO_FOLDER_SYNC:
-            raise
-    finally:
-        os.close(descriptor)
-
-
 @contextlib.contextmanager
 def atomic_paths(paths: Sequence[str | os.PathLike[str]]) -> Iterator[list[Path]]:
     """Write several files that are published together.
@@ -133,11 +117,12 @@ def atomic_paths(paths: Sequence[str | os.PathLike[str]]) -> Iterator[list[Path]
     try:
         with writing_among_others(dict(zip(elsewhere or temporary, targets, strict=True))):
             yield elsewhere or temporary
-        with writing_among_others(dict(zip(temporary, targets, strict=True))):
-            for local, file in zip(elsewhere, temporary, strict=False):
+        for local, file, target in zip(elsewhere, temporary, targets, strict=False):
+            with writing(target):
                 shutil.copyfile(local, file)
                 local.unlink()
-            for file in temporary:
+        for file, target in zip(temporary, targets, strict=True):
+            with writing(target):
                 sync_file(file)
         for file, target in zip(temporary, targets, strict=True):
             with writing(target):
@@ -148,8 +133,9 @@ def atomic_paths(paths: Sequence[str | os.PathLike[str]]) -> Iterator[list[Path]
         for file in (*elsewhere, *temporary):
             if os.path.lexists(file):
                 file.unlink(missing_ok=True)
-    for folder in {target.parent for target in targets}:
-        sync_folder(folder)
+    for target in {target.parent: target for target in targets}.values():
+        with writing(target):
+            sync_folder(target.parent)
 
 
 @contextlib.contextmanager
@@ -227,10 +213,15 @@ def _write_npy(file: IO[bytes], array: ArrayLike | Stack) -> None:
         file.write(part.tobytes())
 
 
+def atomic_write_bytes(path: str | os.PathLike[str], content: bytes) -> None:
+    """Write bytes, complete or not at all."""
+    with atomic_path(path) as temporary, writing(Path(path)):
+        temporary.write_bytes(content)
+
+
 def atomic_write_text(path: str | os.PathLike[str], text: str) -> None:
     """Write text (UTF-8, newlines as given), complete or not at all."""
-    with atomic_path(path) as temporary, writing(Path(path)):
-        temporary.write_bytes(text.encode("utf-8"))
+    atomic_write_bytes(path, text.encode("utf-8"))
 
 
 def atomic_write_json(path: str | os.PathLike[str], obj: object) -> None:

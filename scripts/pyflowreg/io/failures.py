@@ -14,6 +14,8 @@ from pyflowreg.errors import OutputError, PyflowregError
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 _TOO_LARGE = frozenset({errno.EFBIG})
 _FORBIDDEN = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
+# File systems (some network and FUSE mounts) that cannot flush a folder say so with these.
+_NO_FOLDER_SYNC = frozenset({errno.EINVAL, errno.ENOTSUP, errno.EACCES, errno.EBADF})
 # HDF5 hides the reason of the system inside its own text.
 _HDF5_NUMBER = re.compile(r"errno = ([0-9]+)")
 # numpy counts the values and loses the reason.
@@ -58,6 +60,18 @@ def output_error(path: Path, error: BaseException) -> OutputError:
     return result
 
 
+def sync_folder(folder: Path) -> None:
+    """Wait until the names in a folder are on the disk, where the file system can do that."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in _NO_FOLDER_SYNC:
+            raise
+    finally:
+        os.close(descriptor)
+
+
 @contextlib.contextmanager
 def writing(path: Path) -> Iterator[None]:
     """Turn errors of a block that does nothing but write a file into `OutputError`.
@@ -100,7 +114,7 @@ def writing_among_others(targets: Mapping[Path, Path]) -> Iterator[None]:
 
 
 def make_folder(folder: Path) -> None:
-    """Make a folder and those above it, unless they exist.
+    """Make a folder and those above it, unless they exist; new names are flushed to the disk.
 
     Raises
     ------
@@ -108,7 +122,10 @@ def make_folder(folder: Path) -> None:
         If that is impossible.
     """
     try:
+        new = [one for one in (folder, *folder.parents) if not one.exists()]
         folder.mkdir(parents=True, exist_ok=True)
+        for one in new:
+            sync_folder(one.parent)
     except OSError as error:
         reason = os.strerror(error.errno) if error.errno else str(error)
         # As for a file in it, so that `folder` itself is looked at, too.

@@ -22,8 +22,8 @@ from numpy.typing import NDArray
 
 from pyflowreg import NUMERICS_REVISION, __version__
 from pyflowreg.errors import OutputError
-from pyflowreg.io.atomic import sync_file, sync_folder, temporary_sibling
-from pyflowreg.io.failures import make_folder, writing, writing_among_others
+from pyflowreg.io.atomic import sync_file, temporary_sibling
+from pyflowreg.io.failures import make_folder, sync_folder, writing, writing_among_others
 from pyflowreg.motion_correction.folder_lock import FolderLock
 
 logger = logging.getLogger(__name__)
@@ -153,7 +153,8 @@ class Checkpoint:
         hidden = [self.folder / path.name for path in paths]
         with writing_among_others(dict(zip(hidden, paths, strict=True))):
             yield hidden
-            for file in hidden:
+        for file, path in zip(hidden, paths, strict=True):
+            with writing(path):
                 sync_file(file)
         self.save({**finish(), "complete": np.array(True)})
         self.publish(paths)
@@ -178,8 +179,9 @@ class Checkpoint:
                 os.utime(hidden if hidden.exists() else path)
                 if hidden.exists() and not (path.exists() and hidden.samefile(path)):
                     _link(hidden, path)
-        for folder in {path.parent for path in paths}:
-            sync_folder(folder)
+        for path in {path.parent: path for path in paths}.values():
+            with writing(path):
+                sync_folder(path.parent)
 
     def remove(self) -> None:
         """Remove the folder: everything is published, or there is nothing to keep."""

@@ -93,8 +93,13 @@ class FolderLock:
         if not self._is_same_file():
             self._close()
             return False
-        os.ftruncate(self._descriptor, 0)
-        os.pwrite(self._descriptor, json.dumps(self._owner).encode(), 0)
+        try:
+            with writing(self.path):
+                os.ftruncate(self._descriptor, 0)
+                os.pwrite(self._descriptor, json.dumps(self._owner).encode(), 0)
+        except OutputError:  # a full disk
+            self._close()
+            raise
         return True
 
     def _is_same_file(self) -> bool:
