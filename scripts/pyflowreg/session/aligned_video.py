@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,18 +17,26 @@ from pyflowreg.core.threads import Behind, ahead
 from pyflowreg.core.warping import align_sequence
 from pyflowreg.errors import InputError
 from pyflowreg.io import Reader, open_reader, open_writer
+from pyflowreg.io.atomic import scratch_folder
+from pyflowreg.io.space import check_space, video_bytes
 from pyflowreg.motion_correction.progress import Progress
+from pyflowreg.motion_correction.statistics import RunningMean
 from pyflowreg.session.averages import temporal_average
 from pyflowreg.session.config import SessionConfig
+from pyflowreg.session.contents import contents_in, contents_of, wrong
 from pyflowreg.session.discovery import Recording, centre_index, discover_recordings
-from pyflowreg.session.outputs import RecordingPaths, find_compensated, recording_paths
+from pyflowreg.session.outputs import RecordingPaths, recording_paths
 from pyflowreg.session.records import Record, is_younger, video_record
 from pyflowreg.session.stage1_compensate import threads_of
+from pyflowreg.session.stage1_files import Stage1Files, check_other_programs
 from pyflowreg.session.stage2_between_avgs import (
+    check_own_field,
     field_fingerprint,
     saved_field,
     saved_fingerprint,
 )
+from pyflowreg.session.status import read_status
+from pyflowreg.session.times import date_after
 
 logger = logging.getLogger(__name__)
 
@@ -74,6 +82,7 @@ def align_sequence_video(
     chunk_size: int = 64,
     output_format: str = "TIFF",
     threads: int = 1,
+    check: Callable[[NDArray[np.float64]], None] | None = None,
 ) -> Path:
     """Write a corrected recording in the centre's grid.
 
@@ -93,6 +102,8 @@ def align_sequence_video(
         Format of the video.
     threads : int
         Frames warped at the same time.
+    check : callable, optional
+        Gets the mean of the corrected frames, (H, W, C); the video appears unless it raises.
 
     Returns
     -------
@@ -112,6 +123,10 @@ def align_sequence_video(
                 "run stages 1 and 2 again."
             )
         fill = to_dtype(reference_average, reader.dtype)
+        mean = RunningMean()
+        need = video_bytes(reader.shape, reader.dtype.itemsize, output_format)
+        for folder in filter(None, (output.parent, scratch_folder())):
+            check_space(folder, need, f"The aligned video {output.name}", largest=need)
         with (
             open_writer(
                 output, shape=reader.shape, dtype=reader.dtype, format=output_format
@@ -123,9 +138,13 @@ def align_sequence_video(
             for frames in ahead(_blocks(reader, _block_length(chunk_size, threads))):
                 aligned = align_sequence(frames, displacement, fill, "cubic", threads)
                 behind.submit(writer.write, aligned)
+                if check is not None:
+                    mean.add_all(frames)
                 done += len(frames)
                 compile_log.report()
                 progress.update(done)
+            if check is not None:
+                check(mean.mean())
     return output
 
 
@@ -147,6 +166,7 @@ def _follows(
     saved = saved_fingerprint(paths.w_to_reference)
     if saved is None:
         return None
+    check_own_field(paths)
     is_centre = paths.name == middle.name
     return saved == field_fingerprint(config, fixed, temporal_average(paths), is_centre)
 
@@ -159,6 +179,11 @@ def _is_current(
     The age of a field that follows from the sources says nothing: it may have been made again.
     """
     if follows and not record.path.is_file():
+        return False
+    stated = contents_in(read_status(record.path))
+    problem = wrong(paths.results, stated, paths.aligned)
+    if problem is not None:
+        logger.warning("%s %s; it is made again.", paths.aligned, problem)
         return False
     if not is_younger(paths.aligned, sources if follows else [*sources, paths.w_to_reference]):
         return False
@@ -206,33 +231,60 @@ def align_recording(
         recordings = discover_recordings(config)
         centre = recordings[centre_index(config, recordings)]
     paths, middle = (recording_paths(config, entry.name) for entry in (recording, centre))
-    compensated = required(find_compensated(paths.folder), paths, "corrected frames")
+    check_other_programs(config, [recording])
+    files = Stage1Files(paths)
+    compensated = required(files.compensated(), paths, "corrected frames")
     reference = temporal_average(middle)
     record = video_record(config, recording.name, centre.name)
-    follows = _follows(config, paths, middle, reference)
+    follows = None if displacement is not None else _follows(config, paths, middle, reference)
     sources = [compensated, middle.temporal_average]
     if config.resume and displacement is None and _is_current(paths, sources, record, follows):
         logger.info("%s is already aligned.", recording.name)
         return paths.aligned
     record.withdraw()
-    video = align_sequence_video(
-        compensated,
-        paths.aligned,
-        saved_field(paths) if displacement is None else displacement,
-        reference,
-        chunk_size=config.align_chunk_size,
-        output_format=config.align_output_format,
-        threads=threads or threads_of(config),
-    )
+    field = displacement
+    if field is None:
+        field = saved_field(paths, (reference.shape[0], reference.shape[1]))
+    video = _align(config, files, compensated, field, reference, threads)
     if displacement is not None:
         # Older than its sources: it is not what the saved field gives, and made again with that.
         made = compensated.stat().st_mtime_ns - 1
         os.utime(video, ns=(made, made))
-    elif follows is False:
+        return video
+    date_after(video, [*sources, paths.w_to_reference])
+    if follows is False:
         logger.warning(
             "%s was found with other settings or averages; run stage 2, then stage 3 again.",
             paths.w_to_reference,
         )
     else:
-        record.write()
+        record.write(contents_of(paths.results, [], [video]))
     return video
+
+
+def _align(
+    config: SessionConfig,
+    files: Stage1Files,
+    compensated: Path,
+    field: Field,
+    reference: NDArray[np.float64],
+    threads: int | None,
+) -> Path:
+    """Write the video of a recording, unless its frames are not those that stage 1 wrote."""
+    average = temporal_average(files.paths)
+    if average.shape != reference.shape:
+        raise InputError(
+            f"the average of {files.paths.name} has shape {average.shape}, that of the centre "
+            f"{reference.shape}; all must be equal. Run stage 1 again."
+        )
+    with files.faults():
+        return align_sequence_video(
+            compensated,
+            files.paths.aligned,
+            field,
+            reference,
+            chunk_size=config.align_chunk_size,
+            output_format=config.align_output_format,
+            threads=threads or threads_of(config),
+            check=lambda mean: files.check_frames(compensated, average, mean),
+        )

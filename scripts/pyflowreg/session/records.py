@@ -8,16 +8,18 @@ door, lack one and are made again, and those made with the current settings are 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from pyflowreg import NUMERICS_REVISION
 from pyflowreg.io.atomic import atomic_write_json
 from pyflowreg.session.config import SessionConfig
-from pyflowreg.session.outputs import recording_paths, session_paths
-from pyflowreg.session.status import digest
+from pyflowreg.session.contents import Contents, contents_in
+from pyflowreg.session.outputs import RecordingPaths, recording_paths, session_paths
+from pyflowreg.session.status import digest, read_status
 
 DIGITS = 12
 
@@ -39,19 +41,71 @@ class Record:
 
     def withdraw(self) -> None:
         """Remove this record, and those of the same result with other settings."""
-        family = self.path.stem[:-DIGITS] + "?" * DIGITS + self.path.suffix
-        for path in self.path.parent.glob(family):
-            path.unlink(missing_ok=True)
+        _withdraw(self.path.parent, self.path.stem[:-DIGITS])
 
-    def write(self) -> None:
+    def write(self, files: Mapping[str, Any] | None = None) -> None:
         """State that the result is complete.
+
+        Parameters
+        ----------
+        files : mapping, optional
+            What it consists of; see `pyflowreg.session.contents`.
 
         Raises
         ------
         OutputError
             If the file cannot be written.
         """
-        atomic_write_json(self.path, json.loads(json.dumps(self.settings, default=str)))
+        settings = json.loads(json.dumps(self.settings, default=str))
+        atomic_write_json(self.path, settings if files is None else {**settings, "files": files})
+
+
+def _withdraw(folder: Path, start: str) -> None:
+    for path in folder.glob(f"{start}{'?' * DIGITS}.json"):
+        path.unlink(missing_ok=True)
+
+
+def stated_fields(output_root: Path) -> Contents:
+    """Return what stage 2 stated about the fields of a session.
+
+    Parameters
+    ----------
+    output_root : Path
+        Folder with one folder per recording.
+
+    Returns
+    -------
+    Contents
+        Empty without a record; there is one at most, of whatever settings.
+    """
+    found: Contents = {}
+    for path in output_root.glob(f"stage2_{'?' * DIGITS}.json"):
+        status = path.stat()
+        found = _stated_files(path, (status.st_mtime_ns, status.st_size, status.st_ino))
+    return found
+
+
+@lru_cache(maxsize=4)
+def _stated_files(path: Path, version: tuple[int, int, int]) -> Contents:
+    del version
+    return contents_in(read_status(path))
+
+
+def withdraw_stage1(paths: RecordingPaths) -> None:
+    """State that a recording is not corrected, whatever files there are.
+
+    Parameters
+    ----------
+    paths : RecordingPaths
+        Files of the recording.
+
+    Raises
+    ------
+    OSError
+        If its folder cannot be changed.
+    """
+    _withdraw(paths.folder, "stage1_")
+    paths.status.unlink(missing_ok=True)
 
 
 def _settings(config: SessionConfig, stage: int, **entries: Any) -> tuple[dict[str, Any], str]:

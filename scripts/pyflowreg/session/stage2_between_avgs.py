@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
-import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -18,16 +16,24 @@ from pyflowreg.core.parameters import FlowParameters
 from pyflowreg.core.threads import for_each
 from pyflowreg.core.warping import warp_frame
 from pyflowreg.errors import ConfigError, InputError
+from pyflowreg.io.arrays import read_npz
 from pyflowreg.io.atomic import atomic_save_npz
 from pyflowreg.motion_correction.preprocessing import ROUNDING, gaussian
 from pyflowreg.motion_correction.rigid import rigid_shift
 from pyflowreg.session.averages import common_shape, temporal_average
 from pyflowreg.session.config import SessionConfig
+from pyflowreg.session.contents import Contents, contents_of, wrong
 from pyflowreg.session.discovery import Recording, centre_index, discover_recordings
-from pyflowreg.session.outputs import RecordingPaths, recording_paths
-from pyflowreg.session.records import is_younger, stage2_record
+from pyflowreg.session.outputs import RecordingPaths, recording_paths, session_paths
+from pyflowreg.session.records import (
+    is_younger,
+    stage2_record,
+    stated_fields,
+)
 from pyflowreg.session.stage1_compensate import threads_of
+from pyflowreg.session.stage1_files import check_other_programs
 from pyflowreg.session.status import array_digest, digest
+from pyflowreg.session.times import date_after
 
 logger = logging.getLogger(__name__)
 
@@ -160,19 +166,21 @@ def read_field(path: Path) -> NDArray[np.float64] | None:
         if there is none to be read.
     """
     try:
-        with np.load(path, allow_pickle=False) as data:
-            return np.stack([data["u"], data["v"]], axis=-1).astype(np.float64)
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        data = read_npz(path)
+        return np.stack([data["u"], data["v"]], axis=-1).astype(np.float64)
+    except (InputError, KeyError, ValueError):
         return None
 
 
-def saved_field(paths: RecordingPaths) -> NDArray[np.float64]:
+def saved_field(paths: RecordingPaths, size: tuple[int, int] | None = None) -> NDArray[np.float64]:
     """Return the field that stage 2 saved.
 
     Parameters
     ----------
     paths : RecordingPaths
         Files of the recording.
+    size : tuple of int, optional
+        Height and width that it must have.
 
     Returns
     -------
@@ -182,13 +190,56 @@ def saved_field(paths: RecordingPaths) -> NDArray[np.float64]:
     Raises
     ------
     InputError
-        If it is missing, cannot be read, or is not finite.
+        If it is missing, cannot be read, is not finite, or has another size. It is removed then
+        if stage 2 wrote it.
     """
-    field = read_field(paths.w_to_reference)
-    if field is None or not np.isfinite(field).all():
-        fault = "missing or cannot be read" if field is None else "not finite everywhere"
-        raise InputError(f"{paths.w_to_reference} is {fault}; run stage 2 again.")
+    try:
+        data = read_npz(paths.w_to_reference)
+        field = np.stack([data["u"], data["v"]], axis=-1).astype(np.float64)
+    except KeyError as error:
+        raise _unusable(paths, f"has no array {error}") from error
+    except ValueError as error:
+        problem = str(error).removeprefix(f"{paths.w_to_reference} ")
+        raise _unusable(paths, problem) from error
+    if "fingerprint" in data:
+        check_own_field(paths)
+    if field.ndim != 3 or (size is not None and field.shape[:2] != size):
+        wanted = "" if size is None else f" instead of {size[0]} x {size[1]}"
+        found = " x ".join(map(str, field.shape[:-1]))
+        raise _unusable(paths, f"holds a field of {found} pixels{wanted}, of another recording")
+    if not np.isfinite(field).all():
+        raise _unusable(paths, "is not finite everywhere")
     return field
+
+
+def check_own_field(paths: RecordingPaths) -> None:
+    """Make sure that a field of our own is the one that stage 2 wrote.
+
+    Parameters
+    ----------
+    paths : RecordingPaths
+        Files of the recording. Fields of other programs have no fingerprint, and are not checked.
+
+    Raises
+    ------
+    InputError
+        If it is not; it is removed then.
+    """
+    output_root = paths.folder.parent
+    if wrong(output_root, stated_fields(output_root), paths.w_to_reference):
+        raise _unusable(paths, "is not the field that stage 2 wrote: it is damaged")
+
+
+def _unusable(paths: RecordingPaths, problem: str) -> InputError:
+    """Make the error for a field that cannot be used; stage 2 has to make it again."""
+    field, root = paths.w_to_reference, paths.folder.parent
+    if stated_fields(root).get(field.relative_to(root).as_posix()):
+        # Our own. Without it, whatever runs next makes it again, and nothing else.
+        try:
+            field.unlink(missing_ok=True)
+        except OSError as error:
+            logger.warning("%s cannot be removed: %s", field, error)
+    return InputError(f"{field} {problem}; run stage 2 again, which makes it anew.")
 
 
 def saved_fingerprint(path: Path) -> str | None:
@@ -205,9 +256,8 @@ def saved_fingerprint(path: Path) -> str | None:
         See `field_fingerprint`; None without one, as in other programs' files.
     """
     try:
-        with np.load(path, allow_pickle=False) as data:
-            return str(data["fingerprint"])
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        return str(read_npz(path)["fingerprint"])
+    except (InputError, KeyError):
         return None
 
 
@@ -233,16 +283,26 @@ def field_fingerprint(config: SessionConfig, fixed: Images, moving: Images, is_c
 
 
 def _save_field(
-    config: SessionConfig, paths: RecordingPaths, fixed: Images, is_centre: bool
+    config: SessionConfig,
+    paths: RecordingPaths,
+    fixed: Images,
+    is_centre: bool,
+    stated: Contents,
 ) -> None:
     """Make sure that the field of a recording is saved."""
     moving = temporal_average(paths)
     fingerprint = field_fingerprint(config, fixed, moving, is_centre)
     if config.resume and saved_fingerprint(paths.w_to_reference) == fingerprint:
         saved = read_field(paths.w_to_reference)
-        if saved is not None and saved.shape == (*fixed.shape[:2], 2):
+        if (
+            saved is not None
+            and saved.shape == (*fixed.shape[:2], 2)
+            and np.isfinite(saved).all()
+            and not wrong(paths.folder.parent, stated, paths.w_to_reference)
+        ):
             logger.info("%s: the displacement exists with these settings.", paths.name)
             return
+        logger.warning("%s is damaged; it is made again.", paths.w_to_reference)
     if is_centre:
         w = np.zeros((*fixed.shape[:2], 2))
     else:
@@ -282,13 +342,15 @@ def save_fields(config: SessionConfig, threads: int | None = None) -> tuple[list
     recordings = discover_recordings(config)
     centre = centre_index(config, recordings)
     files = [recording_paths(config, recording.name) for recording in recordings]
+    check_other_programs(config, recordings)
     common_shape(files)
     record = stage2_record(config, recordings[centre].name)
+    stated = stated_fields(session_paths(config).output_root)
     record.withdraw()
     fixed = temporal_average(files[centre])
 
     def one(number: int) -> None:
-        _save_field(config, files[number], fixed, number == centre)
+        _save_field(config, files[number], fixed, number == centre, stated)
 
     for_each(one, len(files), threads or threads_of(config))
     compile_log.report()
@@ -299,8 +361,9 @@ def save_fields(config: SessionConfig, threads: int | None = None) -> tuple[list
     )
     for paths in files:
         if not is_younger(paths.w_to_reference, [newest]):
-            os.utime(paths.w_to_reference)
-    record.write()
+            date_after(paths.w_to_reference, [newest])
+    fields = [paths.w_to_reference for paths in files]
+    record.write(contents_of(session_paths(config).output_root, fields))
     return recordings, centre
 
 

@@ -24,15 +24,16 @@ from pyflowreg.session.aligned_video import (
 )
 from pyflowreg.session.averages import common_shape, temporal_average
 from pyflowreg.session.config import SessionConfig
+from pyflowreg.session.contents import contents_of
 from pyflowreg.session.discovery import Recording, centre_index, discover_recordings
 from pyflowreg.session.final_files import save_mask_files
 from pyflowreg.session.outputs import (
     RecordingPaths,
-    find_idx,
     recording_paths,
     session_paths,
 )
 from pyflowreg.session.records import mask_record
+from pyflowreg.session.stage1_files import Stage1Files, check_other_programs
 from pyflowreg.session.stage2_between_avgs import read_field, saved_field
 
 __all__ = ["align_recording", "align_sequence_video", "compute_final_mask", "run_stage3"]
@@ -109,10 +110,10 @@ class _Session:
     files: list[RecordingPaths]
     given: Sequence[Field] | None
 
-    def field(self, number: int) -> Field:
-        """Field of a recording, given or saved."""
+    def field(self, number: int, size: tuple[int, int] | None = None) -> Field:
+        """Field of a recording, given or saved, then of this height and width."""
         if self.given is None:
-            return saved_field(self.files[number])
+            return saved_field(self.files[number], size)
         return np.asarray(self.given[number], dtype=np.float64)
 
     def is_saved(self, number: int) -> bool:
@@ -189,8 +190,10 @@ class _PackedMasks:
 
 def _valid_mask(paths: RecordingPaths, field: Field, size: tuple[int, int]) -> Mask:
     """Pixels valid in every frame of a recording, which must have the size of all else."""
-    idx = required(find_idx(paths.folder), paths, "valid masks (idx.hdf)")
-    valid = valid_throughout(idx)
+    files = Stage1Files(paths)
+    idx = required(files.idx(), paths, "valid masks (idx.hdf)")
+    with files.faults():
+        valid = valid_throughout(idx)
     others = {"displacement": field.shape[:2], "temporal average": size}
     for name, other in others.items():
         if valid.shape != other:
@@ -204,12 +207,13 @@ def _valid_mask(paths: RecordingPaths, field: Field, size: tuple[int, int]) -> M
 def _save_final_mask(config: SessionConfig, session: _Session) -> Mask:
     """Compute the final mask, and write its files; recordings are worked on one by one."""
     files = session.files
+    check_other_programs(config, session.recordings)
     height, width, channels = common_shape(files)
     size = (height, width)
     own, aligned, final = _PackedMasks(size), _PackedMasks(size), np.ones(size, bool)
     all_saved = True
     for number, paths in enumerate(files):
-        field = session.field(number)
+        field = session.field(number, size)
         valid = _valid_mask(paths, field, size)
         own.add(valid)
         there = imregister_binary(valid, field[..., 0], field[..., 1])
@@ -238,9 +242,9 @@ def _save_final_mask(config: SessionConfig, session: _Session) -> Mask:
         ),
         "reference_average": temporal_average(files[session.centre]),
     }
-    save_mask_files(config, session.recordings, session.centre, arrays)
+    made = save_mask_files(config, session.recordings, session.centre, arrays)
     if all_saved:
-        record.write()
+        record.write(contents_of(session_paths(config).final_results, made))
     return final
 
 

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pyflowreg import NUMERICS_REVISION
+from pyflowreg.errors import InputError
 from pyflowreg.io.atomic import atomic_write_json
 
 
@@ -73,6 +74,37 @@ def file_identity(path: Path) -> list[Any]:
     return [[name, stat.st_size, stat.st_mtime_ns] for name, stat in stats]
 
 
+def load_status(path: Path) -> dict[str, Any]:
+    """Read a status file.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+
+    Returns
+    -------
+    dict
+        Its content; empty if it does not exist.
+
+    Raises
+    ------
+    InputError
+        If it exists and is no status file.
+    """
+    try:
+        content = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        return {}
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror or error}") from error
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{path} is damaged ({error})") from error
+    if not isinstance(content, dict):
+        raise InputError(f"{path} is damaged (it holds no object)")
+    return content
+
+
 def read_status(path: Path) -> dict[str, Any]:
     """Read a status file.
 
@@ -87,10 +119,9 @@ def read_status(path: Path) -> dict[str, Any]:
         Its content; empty if there is none that can be read.
     """
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        return load_status(path)
+    except InputError:
         return {}
-    return content if isinstance(content, dict) else {}
 
 
 def write_status(path: Path, stage: str, **entries: Any) -> None:
