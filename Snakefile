@@ -30,7 +30,7 @@ wildcard_constraints:
 rule all:
     default_target: True
     input:
-        PLAN.results,
+        results,
 
 
 # Before the first job: the headers of all recordings. Settings and file names were checked above.
