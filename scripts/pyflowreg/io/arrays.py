@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pyflowreg.errors import InputError
+from pyflowreg.errors import InputError, UnreadableError
 
 # What a damaged header makes of Python's and numpy's parsers, and a damaged archive of zipfile.
 _DAMAGED = (
@@ -51,6 +51,8 @@ def read_npy(path: Path) -> NDArray[Any]:
     ------
     InputError
         If it is missing or is not exactly what numpy wrote.
+    UnreadableError
+        If the system does not let it be read.
     """
     return parse_npy(path, _content(path))
 
@@ -98,6 +100,8 @@ def read_npz(path: Path) -> dict[str, NDArray[Any]]:
     ------
     InputError
         If it is missing, truncated or damaged.
+    UnreadableError
+        If the system does not let it be read.
     """
     content = _content(path)
     try:
@@ -116,7 +120,7 @@ def _content(path: Path) -> bytes:
     except FileNotFoundError as error:
         raise InputError(f"{path} does not exist") from error
     except OSError as error:
-        raise InputError(f"{path} cannot be read: {error.strerror or error}") from error
+        raise UnreadableError(f"{path} cannot be read: {error.strerror or error}") from error
 
 
 def _unusable(path: Path, error: BaseException) -> InputError:

@@ -5,6 +5,7 @@ Imported while the workflow is parsed: no libraries.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import math
 import os
@@ -101,12 +102,13 @@ def held_bytes(paths: Iterable[Path]) -> int:
     """
     found: dict[tuple[int, int], int] = {}
     for path in paths:
-        for file in path.iterdir() if path.is_dir() else [path]:
-            try:
+        files = [path]
+        with contextlib.suppress(OSError):  # no folder, or out of reach
+            files = list(path.iterdir())
+        for file in files:
+            with contextlib.suppress(OSError):
                 status = file.stat()
-            except OSError:
-                continue
-            found[status.st_dev, status.st_ino] = status.st_blocks * 512
+                found[status.st_dev, status.st_ino] = status.st_blocks * 512
     return sum(found.values())
 
 

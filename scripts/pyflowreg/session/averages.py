@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pyflowreg.errors import ConfigError, InputError
+from pyflowreg.errors import ConfigError, InputError, UnreadableError
 from pyflowreg.io import open_reader
 from pyflowreg.io.arrays import read_npy
 from pyflowreg.io.atomic import atomic_save_npy
@@ -74,6 +74,8 @@ def temporal_average(paths: RecordingPaths) -> NDArray[np.float64]:
 def _read(path: Path) -> NDArray[np.float64]:
     try:
         average = read_npy(path)
+    except UnreadableError:
+        raise
     except InputError as error:
         raise InputError(f"{error}. Delete it and run again.") from error
     if average.dtype.kind not in "fiu" or average.ndim not in (2, 3) or not _is_finite(average):

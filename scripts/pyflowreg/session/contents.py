@@ -12,6 +12,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from pyflowreg.errors import UnreadableError
+
 BYTES, CHECKSUM, SAMPLES = "bytes", "sha256", "sha256_of_samples"
 _BLOCK = 2**20
 _SAMPLES, _SAMPLE = 16, 4096
@@ -130,12 +132,12 @@ def wrong_length(folder: Path, contents: Contents, path: Path) -> str | None:
     -------
     str or None
         What is wrong, for a message; None if nothing is, nothing was stated, or the file is
-        missing.
+        missing or out of reach.
     """
     stated = contents.get(_key(folder, path), {}).get(BYTES)
     try:
         found = path.stat().st_size
-    except FileNotFoundError:
+    except OSError:
         return None
     return None if stated in (None, found) else f"has {found} bytes instead of {stated}"
 
@@ -156,14 +158,22 @@ def wrong(folder: Path, contents: Contents, path: Path) -> str | None:
     -------
     str or None
         As `wrong_length`.
+
+    Raises
+    ------
+    UnreadableError
+        If the system does not let it be read.
     """
     problem = wrong_length(folder, contents, path)
     stated = contents.get(_key(folder, path), {})
     if problem is not None or not path.exists():
         return problem
     for name, compute in ((CHECKSUM, checksum), (SAMPLES, sample_checksum)):
-        if name in stated and compute(path) != stated[name]:
-            return "does not hold what was written"
+        try:
+            if name in stated and compute(path) != stated[name]:
+                return "does not hold what was written"
+        except OSError as error:
+            raise UnreadableError(f"{path} cannot be read: {error.strerror or error}") from error
     return None
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from pyflowreg.cluster.allocation import allocated_cores
-from pyflowreg.errors import InputError
+from pyflowreg.errors import InputError, UnreadableError
 from pyflowreg.io import open_reader
 from pyflowreg.io.atomic import (
     atomic_save_npy,
@@ -137,6 +137,8 @@ def is_complete(config: SessionConfig, recording: Recording) -> bool:
     paths = recording_paths(config, recording.name)
     try:
         status = load_status(paths.status)
+    except UnreadableError:
+        raise
     except InputError as error:
         logger.warning("%s is corrected again: %s.", recording.name, error)
         return False
@@ -166,6 +168,8 @@ def _damage(config: SessionConfig, paths: RecordingPaths, status: Mapping[str, A
         with open_reader(compensated) as reader:
             size = reader.shape[:3]
         masks = mask_shape(idx)
+    except UnreadableError:
+        raise
     except InputError as error:
         return str(error).rstrip(".")
     if problem is None and not size[0] == masks[0] == status.get("frames"):

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pyflowreg.core.numerics import PROFILES
-from pyflowreg.errors import ConfigError, InputError
+from pyflowreg.errors import ConfigError, InputError, UnreadableError
 from pyflowreg.io import open_reader
 from pyflowreg.io.fields import mask_shape
 from pyflowreg.io.hdf5_storage import unwritten_chunks
@@ -88,6 +88,8 @@ class Stage1Files:
         """
         try:
             return load_status(self.paths.status)
+        except UnreadableError:
+            raise
         except InputError as error:
             raise self.fault(str(error)) from error
 
@@ -190,7 +192,7 @@ class Stage1Files:
         """
         try:
             yield
-        except Stage1Error:
+        except (Stage1Error, UnreadableError):
             raise
         except InputError as error:
             if not self.contents:

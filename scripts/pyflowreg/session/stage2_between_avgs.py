@@ -15,7 +15,7 @@ from pyflowreg.core.numerics import PROFILES
 from pyflowreg.core.parameters import FlowParameters
 from pyflowreg.core.threads import for_each
 from pyflowreg.core.warping import warp_frame
-from pyflowreg.errors import ConfigError, InputError
+from pyflowreg.errors import ConfigError, InputError, UnreadableError
 from pyflowreg.io.arrays import read_npz
 from pyflowreg.io.atomic import atomic_save_npz
 from pyflowreg.motion_correction.preprocessing import ROUNDING, gaussian
@@ -198,6 +198,8 @@ def saved_field(paths: RecordingPaths, size: tuple[int, int] | None = None) -> N
         field = np.stack([data["u"], data["v"]], axis=-1).astype(np.float64)
     except KeyError as error:
         raise _unusable(paths, f"has no array {error}") from error
+    except UnreadableError:
+        raise
     except ValueError as error:
         problem = str(error).removeprefix(f"{paths.w_to_reference} ")
         raise _unusable(paths, problem) from error

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pyflowreg import NUMERICS_REVISION
-from pyflowreg.errors import InputError
+from pyflowreg.errors import InputError, UnreadableError
 from pyflowreg.io.atomic import atomic_write_json
 
 
@@ -91,13 +91,15 @@ def load_status(path: Path) -> dict[str, Any]:
     ------
     InputError
         If it exists and is no status file.
+    UnreadableError
+        If the system does not let it be read.
     """
     try:
         content = json.loads(path.read_bytes())
     except FileNotFoundError:
         return {}
     except OSError as error:
-        raise InputError(f"{path} cannot be read: {error.strerror or error}") from error
+        raise UnreadableError(f"{path} cannot be read: {error.strerror or error}") from error
     except (ValueError, RecursionError) as error:
         raise InputError(f"{path} is damaged ({error})") from error
     if not isinstance(content, dict):

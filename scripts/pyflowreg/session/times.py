@@ -100,10 +100,13 @@ def results_in(paths: SessionPaths, names: Iterable[str]) -> Iterator[Path]:
     folders = [paths.output_root, paths.final_results]
     folders += [paths.recording(name).folder for name in names]
     for folder in folders:
-        if folder.is_dir():
-            for path in folder.iterdir():
-                if not path.name.startswith(".") and path.is_file():
-                    yield path
+        try:
+            with os.scandir(folder) as entries:
+                for entry in entries:
+                    if not entry.name.startswith(".") and entry.is_file():
+                        yield Path(entry.path)
+        except OSError:  # not there, or out of reach, which whoever needs it will say
+            continue
 
 
 def settle(results: Iterable[Path]) -> int:

@@ -7,11 +7,12 @@ stated when they were made. Nothing large is opened: a small file and a few leng
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from pyflowreg.errors import InputError
+from pyflowreg.errors import InputError, UnreadableError
 from pyflowreg.io.failures import writing
 from pyflowreg.session.contents import contents_in, wrong_lengths
 from pyflowreg.session.outputs import RecordingPaths
@@ -95,10 +96,12 @@ def _of_record(record: Path, folder: Path) -> list[Damaged]:
 
 def _problems(record: Path, stated: Path, folder: Path) -> Iterator[tuple[Path, str]]:
     """Yield files of a result that are wrong, with what is wrong, if it has a record."""
-    if not record.exists():
+    if not os.path.exists(record):  # noqa: PTH110 - False also where nothing may be read
         return
     try:
         contents = contents_in(load_status(stated))
+    except UnreadableError:  # which is not damage, and told by the job that reads it
+        return
     except InputError as error:
         yield stated, str(error)
         return
