@@ -30,7 +30,7 @@ wildcard_constraints:
 rule all:
     default_target: True
     input:
-        PLAN.results,
+        results,
 
 
 # Before the first job: nobody else works on the session, and the headers of all recordings fit.

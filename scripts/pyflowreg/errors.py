@@ -58,6 +58,10 @@ class InputError(PyflowregError, ValueError):
     """A file cannot be used as input; the message names it, and the frame if there is one."""
 
 
+class UnreadableError(InputError):
+    """A file is there, but the system does not let it be read now: nothing is wrong with it."""
+
+
 class OutputError(PyflowregError, OSError):
     """A file cannot be written; the message names it, the reason and the way out."""
 

@@ -26,7 +26,7 @@ from pyflowreg.session import SessionConfig
 from pyflowreg.session.averages import temporal_average
 from pyflowreg.session.cli import parse_of_params
 from pyflowreg.session.flow_options import checked_flow_options
-from pyflowreg.session.stage2_between_avgs import read_field, saved_fingerprint
+from pyflowreg.session.saved_fields import read_field, saved_fingerprint
 from pyflowreg.session.status import read_status
 from pyflowreg.workflow.plan import Plan
 from pyflowreg.workflow.resources import read_header, stage1_mem_mb

@@ -5,6 +5,7 @@ NumPy's own `load` decompresses whatever an archive holds, and allocates what a 
 
 from __future__ import annotations
 
+import errno
 import lzma
 import math
 import struct
@@ -18,7 +19,7 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pyflowreg.errors import InputError
+from pyflowreg.errors import InputError, UnreadableError
 from pyflowreg.io.safety import LARGEST_FRAME, check_regular
 
 # What damaged archives and headers make zipfile, NumPy and the parser of headers raise.
@@ -64,6 +65,9 @@ def _read(file: IO[bytes], most: int) -> NDArray[Any]:
 
 
 def _refused(path: Path, error: BaseException) -> InputError:
+    # Seeking to where a damaged file sends one is an error of the system, too.
+    if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):
+        return UnreadableError(f"{path} cannot be read: {error.strerror or error}")
     reason = str(error).rstrip(".") or type(error).__name__
     return InputError(f"{path} cannot be read: {reason[:200]}")
 
@@ -89,11 +93,16 @@ def read_npy(path: Path, most: int = LARGEST_FRAME) -> NDArray[Any]:
         If there is none.
     InputError
         If it is damaged, too large, or something else.
+    UnreadableError
+        If the system does not let it be read.
     """
     size = check_regular(path).st_size
     try:
         with path.open("rb") as file:
-            return _read(file, min(most, size))
+            array = _read(file, min(most, size))
+            if file.read(1):
+                raise ValueError("it is longer than its header says")
+            return array
     except _DAMAGE as error:
         raise _refused(path, error) from error
 
@@ -123,6 +132,8 @@ def read_npz(
         If there is none.
     InputError
         If it is damaged, too large, something else, or lacks an array.
+    UnreadableError
+        If the system does not let it be read.
     """
     check_regular(path)
     found: dict[str, NDArray[Any]] = {}

@@ -160,8 +160,8 @@ def atomic_paths(paths: Sequence[str | os.PathLike[str]]) -> Iterator[list[Path]
     try:
         with writing_among_others(dict(zip(elsewhere or temporary, targets, strict=True))):
             yield elsewhere or temporary
-        with writing_among_others(dict(zip(temporary, targets, strict=True))):
-            for local, file in zip(elsewhere, temporary, strict=False):
+        for local, file, target in zip(elsewhere, temporary, targets, strict=False):
+            with writing(target):
                 shutil.copyfile(local, file)
                 local.unlink()
         for file, target in zip(temporary, targets, strict=True):
@@ -256,10 +256,15 @@ def _write_npy(file: IO[bytes], array: ArrayLike | Stack) -> None:
         file.write(part.tobytes())
 
 
+def atomic_write_bytes(path: str | os.PathLike[str], content: bytes) -> None:
+    """Write bytes, complete or not at all."""
+    with atomic_path(path) as temporary, writing(Path(path)):
+        temporary.write_bytes(content)
+
+
 def atomic_write_text(path: str | os.PathLike[str], text: str) -> None:
     """Write text (UTF-8, newlines as given), complete or not at all."""
-    with atomic_path(path) as temporary, writing(Path(path)):
-        temporary.write_bytes(text.encode("utf-8"))
+    atomic_write_bytes(path, text.encode("utf-8"))
 
 
 def atomic_write_json(path: str | os.PathLike[str], obj: object) -> None:

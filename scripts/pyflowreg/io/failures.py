@@ -129,7 +129,7 @@ def sync_folder(folder: Path) -> None:
 
 
 def make_folder(folder: Path) -> None:
-    """Make a folder and those above it, unless they exist.
+    """Make a folder and those above it, unless they exist; new names are flushed to the disk.
 
     Raises
     ------

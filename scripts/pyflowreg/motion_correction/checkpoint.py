@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pyflowreg.errors import InputError, OutputError
+from pyflowreg.errors import InputError, OutputError, UnreadableError
 from pyflowreg.io.arrays import read_npz
 from pyflowreg.io.atomic import sync_file, temporary_sibling
 from pyflowreg.io.failures import (
@@ -91,13 +91,12 @@ class Checkpoint:
         except FileNotFoundError:
             self._empty()
             return None
+        except UnreadableError as error:
+            raise OutputError(
+                f"{error}. Try again, or delete {self.folder}, and the recording starts from its "
+                "beginning"
+            ) from error
         except (KeyError, InputError) as error:
-            cause = error.__cause__
-            if isinstance(cause, OSError) and cause.errno not in (None, errno.EINVAL):
-                raise OutputError(
-                    f"{path} cannot be read: {cause}. Try again, or delete {self.folder}, and the "
-                    "recording starts from its beginning"
-                ) from error
             reason = f"damaged ({error})"
         if reason:
             self.discard(reason)

@@ -146,6 +146,8 @@ class RecordingRun:
         Makes the writers for frames of a shape (T, H, W, C) and type.
     checkpoint : Checkpoint, optional
         What to go on from, and where to save what a later run goes on from.
+    before_publishing : callable
+        Called when all frames are there; files appear unless it raises.
     """
 
     def __init__(
@@ -156,6 +158,7 @@ class RecordingRun:
         threads: int,
         open_outputs: Callable[[RecordingCorrection], Outputs],
         checkpoint: Checkpoint | None = None,
+        before_publishing: Callable[[], None] = lambda: None,
     ) -> None:
         self._reader = reader
         self._options = options
@@ -163,6 +166,7 @@ class RecordingRun:
         self._threads = threads
         self._open_outputs = open_outputs
         self._checkpoint = checkpoint
+        self._before_publishing = before_publishing
 
     def __call__(self) -> CorrectedRecording:
         """Do it, from where the run before was interrupted, if it was.
@@ -266,6 +270,7 @@ class RecordingRun:
                     taker.hand_over(chunk, behind, keeper)
                     compile_log.report()
                     progress.update(chunk.start + len(chunk.frames))
+            self._before_publishing()
         return results
 
 

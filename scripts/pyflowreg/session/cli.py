@@ -211,6 +211,7 @@ def run(arguments: argparse.Namespace) -> None:
     if array:
         _stage1_array(config)
         return
+    _settle_times(config)
     stages = {1: _stage1, 2: _stage2, 3: _stage3}
     with session_lock(config, alone=True):
         for stage in (arguments.stage,) if arguments.stage else (1, 2, 3):
@@ -243,6 +244,18 @@ def _say(text: str) -> None:
     """Write a line of the result."""
     sys.stdout.write(f"{text}\n")
     sys.stdout.flush()
+
+
+def _settle_times(config: SessionConfig) -> None:
+    from pyflowreg.session.discovery import discover_recordings
+    from pyflowreg.session.outputs import session_paths
+    from pyflowreg.session.times import results_in, settle
+
+    try:
+        names = [recording.name for recording in discover_recordings(config)]
+    except ConfigError:
+        return  # which the stage reports, with all other problems
+    settle(results_in(session_paths(config), names))
 
 
 def _stage1_array(config: SessionConfig) -> None:

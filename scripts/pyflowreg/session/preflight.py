@@ -201,12 +201,13 @@ def _folder_problems(config: SessionConfig) -> list[str]:
 
 def _not_writable(folder: Path) -> str | None:
     """Return why `folder` cannot be made or written to, or None."""
+    # os.path answers False where a Path raises, as below a folder that may not be read.
     for existing in (folder, *folder.absolute().parents):
-        if existing.is_dir():
+        if os.path.isdir(existing):  # noqa: PTH112
             if os.access(existing, os.W_OK | os.X_OK):
                 return None
             return f"{folder} cannot be written: there is no permission to write in {existing}."
-        if existing.exists() or existing.is_symlink():
+        if os.path.lexists(existing):
             return f"{folder} cannot be made: {existing} is not a folder."
     return f"{folder} cannot be made."
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import math
-import zipfile
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from numpy.typing import NDArray
 
 from pyflowreg.core.warping import imregister_binary
 from pyflowreg.errors import ConfigError, InputError
+from pyflowreg.io.arrays import read_npz
 from pyflowreg.io.atomic import remove_leftovers
 from pyflowreg.io.failures import remove_file
 from pyflowreg.io.fields import iter_masks
@@ -29,6 +29,7 @@ from pyflowreg.session.aligned_video import (
 )
 from pyflowreg.session.averages import common_shape, temporal_average
 from pyflowreg.session.config import SessionConfig
+from pyflowreg.session.contents import contents_of, wrong
 from pyflowreg.session.discovery import Recording, centre_index, discover_recordings
 from pyflowreg.session.final_files import mask_files, save_mask_files
 from pyflowreg.session.locks import mask_lock, session_lock
@@ -40,8 +41,9 @@ from pyflowreg.session.outputs import (
 )
 from pyflowreg.session.path_safety import check_paths
 from pyflowreg.session.records import Record, keep_younger, mask_record
+from pyflowreg.session.saved_fields import field_identity, read_field, saved_field
 from pyflowreg.session.sources import corrected, is_same_mask, mask_sources
-from pyflowreg.session.stage2_between_avgs import field_identity, read_field, saved_field
+from pyflowreg.session.stage1_files import Stage1Files, check_other_programs
 
 __all__ = ["align_recording", "align_sequence_video", "compute_final_mask", "run_stage3"]
 
@@ -119,10 +121,10 @@ class _Session:
     files: list[RecordingPaths]
     given: Sequence[Field] | None
 
-    def field(self, number: int) -> Field:
-        """Field of a recording, given or saved."""
+    def field(self, number: int, size: tuple[int, int] | None = None) -> Field:
+        """Field of a recording, given or saved, then of this height and width."""
         if self.given is None:
-            return saved_field(self.files[number])
+            return saved_field(self.files[number], size)
         return np.asarray(self.given[number], dtype=np.float64)
 
     def is_saved(self, number: int) -> bool:
@@ -200,8 +202,10 @@ class _PackedMasks:
 
 def _valid_mask(paths: RecordingPaths, field: Field, size: tuple[int, int]) -> Mask:
     """Pixels valid in every frame of a recording, which must have the size of all else."""
-    idx = required(find_idx(paths.folder), paths, "valid masks (idx.hdf)")
-    valid = valid_throughout(idx)
+    files = Stage1Files(paths)
+    idx = required(files.idx(), paths, "valid masks (idx.hdf)")
+    with files.faults():
+        valid = valid_throughout(idx)
     others = {"displacement": field.shape[:2], "temporal average": size}
     for name, other in others.items():
         if valid.shape != other:
@@ -242,11 +246,15 @@ def _kept_mask(config: SessionConfig, session: _Session, origin: _Origin) -> Mas
         return None
     if not is_same_mask(origin.record.sources, origin.sources):
         return None
+    folder, stated = npz.parent, origin.record.files
+    damaged = next((folder / name for name in stated if wrong(folder, stated, folder / name)), None)
+    if damaged is not None:
+        logger.warning("%s is not what was written; the final mask is made again.", damaged)
+        return None
     try:
-        with np.load(npz, allow_pickle=False) as bundle:
-            mask: Mask = bundle["final_valid"]
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        logger.warning("%s is made again: it cannot be read (%s).", npz, error)
+        mask: Mask = read_npz(npz, ("final_valid",))["final_valid"]
+    except (OSError, InputError) as error:
+        logger.warning("%s; the final mask is made again.", error)
         return None
     logger.info("The final mask exists with these settings.")
     sources = [
@@ -261,6 +269,7 @@ def _kept_mask(config: SessionConfig, session: _Session, origin: _Origin) -> Mas
 
 def _final_mask(config: SessionConfig, session: _Session) -> Mask:
     """Make sure that the files of the final mask are there."""
+    check_other_programs(config, session.recordings)
     common_shape(session.files)  # names all that is missing
     origin = _origin(config, session)
     remove_leftovers([origin.record.path, *mask_files(config, session.recordings)])
@@ -275,7 +284,7 @@ def _save_final_mask(config: SessionConfig, session: _Session, origin: _Origin) 
     size = (height, width)
     own, aligned, final = _PackedMasks(size), _PackedMasks(size), np.ones(size, bool)
     for number, paths in enumerate(files):
-        field = session.field(number)
+        field = session.field(number, size)
         valid = _valid_mask(paths, field, size)
         own.add(valid)
         there = imregister_binary(valid, field[..., 0], field[..., 1])
@@ -301,9 +310,10 @@ def _save_final_mask(config: SessionConfig, session: _Session, origin: _Origin) 
         ),
         "reference_average": temporal_average(files[session.centre]),
     }
-    save_mask_files(config, session.recordings, session.centre, arrays)
+    made = save_mask_files(config, session.recordings, session.centre, arrays)
     if origin.is_certain:
-        origin.record.write(origin.sources)
+        folder = session_paths(config).final_results
+        origin.record.write(origin.sources, contents_of(folder, made))
     return final
 
 

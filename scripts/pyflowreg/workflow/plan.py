@@ -249,6 +249,11 @@ class Plan:
         return self._options.save_w
 
     @property
+    def binning(self) -> tuple[int, int]:
+        """Frames that are averaged in groups, and groups per batch."""
+        return self._options.bin_size, self._options.buffer_size
+
+    @property
     def displacements(self) -> dict[str, str]:
         """Output of stage 1 that exists only with `save_w`."""
         if not self.save_w:

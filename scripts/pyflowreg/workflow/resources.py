@@ -16,7 +16,9 @@ from typing import Any, NamedTuple
 
 from pyflowreg.errors import InputError
 from pyflowreg.io.safety import read_small
+from pyflowreg.io.space import video_bytes
 from pyflowreg.motion_correction.chunks import chunk_length
+from pyflowreg.motion_correction.disk import binned_frames, stage1_bytes
 
 MB = 1024**2
 _MOST_BYTES = 2**20
@@ -194,8 +196,10 @@ def stage1_runtime(header: Mapping[str, Any], threads: int = 1, attempt: int = 1
     return math.ceil(10 + seconds / 60 * SAFETY * 2) * attempt
 
 
-def stage1_disk_mb(header: Mapping[str, Any], save_w: bool = False) -> int:
-    """Return the disk space of the results of one recording.
+def stage1_disk_mb(
+    header: Mapping[str, Any], save_w: bool = False, bin_size: int = 1, buffer_size: int = 400
+) -> int:
+    """Return the disk space that the correction of one recording takes at most.
 
     Parameters
     ----------
@@ -203,6 +207,33 @@ def stage1_disk_mb(header: Mapping[str, Any], save_w: bool = False) -> int:
         Of the recording; see `read_header`.
     save_w : bool
         Whether the fields of all frames are written.
+    bin_size, buffer_size : int
+        Frames that are averaged in groups, and groups per batch.
+
+    Returns
+    -------
+    int
+        MB. The same number is compared with the free space when the job starts.
+    """
+    frames, height, width, channels, itemsize = _size(header)
+    left = binned_frames(frames, bin_size, buffer_size)
+    need = stage1_bytes((left, height, width, channels), itemsize, save_w=save_w)
+    return math.ceil(need / MB)
+
+
+def align_disk_mb(
+    header: Mapping[str, Any], name: str = "TIFF", bin_size: int = 1, buffer_size: int = 400
+) -> int:
+    """Return the disk space of the aligned video of one recording.
+
+    Parameters
+    ----------
+    header : mapping
+        Of the recording; see `read_header`.
+    name : str
+        Format of the video.
+    bin_size, buffer_size : int
+        Frames that stage 1 averaged in groups, and groups per batch.
 
     Returns
     -------
@@ -210,9 +241,8 @@ def stage1_disk_mb(header: Mapping[str, Any], save_w: bool = False) -> int:
         MB.
     """
     frames, height, width, channels, itemsize = _size(header)
-    # Uncompressed frames, a compressed mask (a few percent), two float32 planes of fields.
-    per_pixel = channels * itemsize + 0.1 + (8 if save_w else 0)
-    return math.ceil(frames * height * width * per_pixel / MB) + 20
+    left = binned_frames(frames, bin_size, buffer_size)
+    return math.ceil(video_bytes((left, height, width, channels), itemsize, name) / MB)
 
 
 class Reservation(NamedTuple):
