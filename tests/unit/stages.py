@@ -69,11 +69,10 @@ def forget(config, stage):
         made = [entry.w_to_reference for entry in files] + list(paths.output_root.glob("stage*"))
         remove([*made, *paths.output_root.glob("*/stage[23]*")])
     elif stage == "mask":
-        remove(
-            path for path in paths.final_results.glob("*") if not path.name.startswith("aligned_")
-        )
+        made = paths.final_results.glob("*")
+        remove(p for p in made if p.is_file() and not p.name.startswith("aligned_"))
     else:
-        remove([*paths.final_results.glob("aligned_*"), *paths.output_root.glob("*/stage3*")])
+        remove([*paths.final_results.glob("aligned_*"), *paths.final_results.glob("records/*/*")])
 
 
 def remove(paths):

@@ -173,7 +173,7 @@ def test_what_killed_runs_left_is_removed(case, stage):
     other = "0123456789ab"
     targets = {
         "stage 1": [files.compensated, files.statistics, files.header, files.stage1_record(other)],
-        "stage 2": [files.w_to_reference, files.temporal_average, paths.stage2_record(other)],
+        "stage 2": [files.w_to_reference, files.temporal_average, files.stage2_record(other)],
         "mask": [paths.final_npz, paths.final_mat, files.valid_png, paths.mask_record(other)],
         "video": [files.aligned, files.aligned.with_suffix(".hdf5"), files.video_record(other)],
     }[stage]

@@ -35,7 +35,6 @@ from pyflowreg.session.final_files import mask_files, save_mask_files
 from pyflowreg.session.locks import mask_lock, session_lock
 from pyflowreg.session.outputs import (
     RecordingPaths,
-    find_idx,
     recording_paths,
     session_paths,
 )
@@ -256,13 +255,13 @@ def _kept_mask(config: SessionConfig, session: _Session, origin: _Origin) -> Mas
     except (OSError, InputError) as error:
         logger.warning("%s; the final mask is made again.", error)
         return None
-    logger.info("The final mask exists with these settings.")
     sources = [
         path
         for paths in session.files
-        for path in (paths.temporal_average, paths.w_to_reference, find_idx(paths.folder))
+        for path in (paths.temporal_average, paths.w_to_reference, Stage1Files(paths).idx())
         if path is not None
     ]
+    logger.info("The final mask exists with these settings.")
     keep_younger([*made, origin.record.path], sources)
     return mask
 
