@@ -66,7 +66,9 @@ def read_fields(path: Path) -> None:
 
 
 def read_average(path: Path) -> None:
-    paths: Any = SimpleNamespace(temporal_average=path, name="rec", folder=path.parent)
+    paths: Any = SimpleNamespace(
+        temporal_average=path, name="rec", folder=path.parent, status=path.parent / "no status"
+    )
     average = temporal_average(paths)
     assert average.ndim == 3
     assert average.dtype == np.float64

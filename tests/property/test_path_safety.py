@@ -53,6 +53,8 @@ PLACES = (
     "out/rec_1",
     "out/rec_1/.checkpoint",
     "final",
+    "final/records",
+    "final/records/tif",
     "out",
     *(f"out/rec_1/{name}" for name in IN_RECORDING),
     *(f"out/rec_1/.checkpoint/{name}" for name in IN_CHECKPOINT),
@@ -160,6 +162,7 @@ def check_changes(folder: Path, before: dict[str, bytes | str], config: SessionC
         rf"{re.escape(final)}/({'|'.join(map(re.escape, IN_RESULTS))})",
         rf"{re.escape(final)}/(aligned_)?rec_[12](_valid_idx(_aligned)?\.png|\.tif)",
         rf"{re.escape(final)}/stage3_[0-9a-f]{{12}}\.json",
+        rf"{re.escape(final)}/records(/(tif|hdf5)(/rec_[12]_[0-9a-f]{{12}}\.json)?)?",
     ]
     pattern = re.compile("|".join(f"(?:{entry})" for entry in ours))
     assert {key for key in changed if not pattern.fullmatch(key)} == set()

@@ -79,17 +79,17 @@ def test_any_length(npz, npy):
         content = path.read_bytes()
         for length in range(0, len(content), 7):
             path.write_bytes(content[:length])
-            with pytest.raises(InputError, match=f"{path.name} is truncated or damaged"):
+            with pytest.raises(InputError, match=f"{path.name} cannot be read: "):
                 read(path)
     npy.write_bytes(content + b"x")
-    with pytest.raises(InputError, match=r"a\.npy is truncated or damaged \(97 bytes of values"):
+    with pytest.raises(InputError, match=r"a\.npy cannot be read: it is longer than"):
         read_npy(npy)
 
 
 def test_missing_and_unreadable(tmp_path):
-    with pytest.raises(InputError, match=r"a\.npy does not exist"):
+    with pytest.raises(FileNotFoundError):
         read_npy(tmp_path / "a.npy")
-    with pytest.raises(InputError, match=r"cannot be read: Is a directory"):
+    with pytest.raises(InputError, match="is a folder, not a file"):
         read_npz(tmp_path)
 
 
@@ -97,5 +97,5 @@ def test_objects_are_refused(tmp_path):
     np.save(tmp_path / "a.npy", np.array([{}], dtype=object), allow_pickle=True)
     np.savez(tmp_path / "a.npz", a=np.array([{}], dtype=object))
     for read, name in ((read_npy, "a.npy"), (read_npz, "a.npz")):
-        with pytest.raises(InputError, match="Python objects"):
+        with pytest.raises(InputError, match="need pickle"):
             read(tmp_path / name)

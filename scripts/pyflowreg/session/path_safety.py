@@ -19,11 +19,17 @@ from pathlib import Path
 from pyflowreg.errors import ConfigError
 from pyflowreg.session.config import SessionConfig
 from pyflowreg.session.discovery import Recording
-from pyflowreg.session.outputs import ALIGNED_SUFFIX, RecordingPaths, SessionPaths, session_paths
+from pyflowreg.session.outputs import (
+    ALIGNED_SUFFIX,
+    RECORDS,
+    RecordingPaths,
+    SessionPaths,
+    session_paths,
+)
 
 _HOPS = 40
 # Records, and files that are being written.
-_CHANGING = re.compile(r"stage[123](_[a-z0-9]+)?_[0-9a-f]{12}\.json|\..*-[0-9a-f]{8}\.tmp.*")
+_CHANGING = re.compile(r".+_[0-9a-f]{12}\.json|\..*-[0-9a-f]{8}\.tmp.*")
 
 
 def path_problems(
@@ -47,6 +53,12 @@ def path_problems(
     """
     paths = session_paths(config)
     problems = []
+    for folder in _record_folders(paths):
+        if os.path.islink(folder):
+            problems.append(
+                f"{folder} is a link to {os.path.realpath(folder)}: records would be written or "
+                "removed there. Remove the link."
+            )
     for recording in recordings:
         files = paths.recording(recording.name)
         problems += [
@@ -162,7 +174,14 @@ def _written(
         final |= {files.valid_png.name, files.aligned_valid_png.name}
         final |= {f"aligned_{recording.name}{suffix}" for suffix in ALIGNED_SUFFIX.values()}
     yield root, frozenset()
+    for folder in _record_folders(paths):
+        yield _real(str(folder)), frozenset()
     yield _real(str(paths.final_results)), frozenset(final)
+
+
+def _record_folders(paths: SessionPaths) -> list[Path]:
+    top = paths.final_results / RECORDS
+    return [top, *(top / suffix[1:] for suffix in ALIGNED_SUFFIX.values())]
 
 
 _IN_CHECKPOINT = frozenset({"lock", "record.npz", "record.new"})

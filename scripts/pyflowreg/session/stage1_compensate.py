@@ -103,7 +103,9 @@ def _check_unchanged(
             f"were {made_of['input']}, now {now['input']})"
         )
     else:
-        changed = f"A file that the settings name was changed while {recording.name} was corrected"
+        image = config.options_for().reference_frames
+        named = image if isinstance(image, Path) else "A file that the settings name"
+        changed = f"{named} was changed while {recording.name} was corrected"
     raise InputError(
         f"{changed}: nothing of this run is used. Run again when no program writes to it any more."
     )
@@ -227,8 +229,7 @@ def _checkpoint_of(
     config: SessionConfig, recording: Recording
 ) -> AbstractContextManager[Checkpoint]:
     folder = recording_paths(config, recording.name).checkpoint
-    sources = correction_sources(config.settings_of_stage(1), recording)
-    made_of = {name: digest(part) for name, part in sources.items()}
+    made_of = {name: digest(part) for name, part in _made_of(config, recording).items()}
     return claimed(folder, made_of, config.checkpoint_seconds, f"Recording {recording.name}")
 
 
