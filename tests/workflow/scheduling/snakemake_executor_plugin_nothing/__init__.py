@@ -26,7 +26,7 @@ class Executor(RemoteExecutor):
         for name in job.output:
             path = Path(str(name))
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text("made")
+            path.write_text("{}" if path.suffix == ".json" else "made")
             if path.name == "status.json" and "recording" in job.wildcards_dict:
                 path.write_text(json.dumps(self.status(job.wildcards_dict["recording"])))
         self.report_job_submission(SubmittedJobInfo(job, external_jobid=str(job.jobid)))
