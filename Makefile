@@ -62,9 +62,10 @@ test: $(INSTALLED) ## the test suite
 test-all: $(INSTALLED) ## the test suite without workers, slowest tests listed
 	@$(BIN)/python -m pytest --durations 20 tests
 
-test-kills: $(INSTALLED) ## stage 1 killed at every step of its work with files, runs at random moments
-	@PYFLOWREG_ALL_KILLS=1 $(BIN)/python -m pytest -n $(CORES) --dist worksteal tests/unit/test_checkpoint.py \
-	  tests/workflow/test_killed.py
+test-kills: $(INSTALLED) ## every stage killed, or its disk failing, at every step; runs killed at random moments; an hour
+	@PYFLOWREG_ALL_KILLS=1 $(BIN)/python -m pytest -n $(CORES) --dist worksteal tests/unit/test_faults.py \
+	  tests/unit/test_checkpoint.py tests/unit/test_checkpoint_trouble.py tests/unit/test_two_runs.py \
+	  tests/workflow/test_killed.py tests/workflow/test_interrupted.py tests/workflow/test_at_once.py
 
 test-reruns: $(INSTALLED) ## every change of a session with real runs, finished and interrupted
 	@PYFLOWREG_ALL_RERUNS=1 $(BIN)/python -m pytest -n $(CORES) --dist worksteal tests/workflow/test_changes.py \

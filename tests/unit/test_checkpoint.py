@@ -7,7 +7,13 @@ import pytest
 
 from pyflowreg.errors import OutputError
 from pyflowreg.io import file_lock
-from pyflowreg.motion_correction import checkpoint, folder_lock, recording_run, reference
+from pyflowreg.motion_correction import (
+    checkpoint,
+    folder_lock,
+    recording_run,
+    reference,
+    software,
+)
 from pyflowreg.motion_correction.compensate import correct_recording
 from pyflowreg.session import stage1_compensate as stage1
 from pyflowreg.session.outputs import recording_paths
@@ -165,6 +171,7 @@ def stop_after(config, monkeypatch, chunks):
         ("settings", "of other settings"),
         ("input", "of other input"),
         ("software", "of other software"),
+        ("libraries", "of other software"),
         ("resume", "resume is false"),
         ("record", "damaged"),
         ("frames", "shorter than they were"),
@@ -181,7 +188,11 @@ def test_what_cannot_be_used_is_refused(config, monkeypatch, caplog, change, mes
         elif change == "input":
             helper.save_tiff(config.root / "rec.tif", movie(wobble(9), (24, 32), 2))
         elif change == "software":
-            patch.setattr(checkpoint, "software_revision", lambda: "of tomorrow")
+            patch.setattr(software, "__version__", "0.0.1")
+            software.software_revision.cache_clear()
+        elif change == "libraries":
+            patch.setattr(software.h5py.version, "hdf5_version", "3.0.0")
+            software.software_revision.cache_clear()
         elif change == "resume":
             config.resume = False
         elif change == "record":
@@ -192,6 +203,7 @@ def test_what_cannot_be_used_is_refused(config, monkeypatch, caplog, change, mes
         else:
             patch.setattr("pyflowreg.io.storage.Storage._is_present", lambda *values: False)
         stage1.run_stage1(config)
+    software.software_revision.cache_clear()
     assert message in caplog.text
     made = helper.results(config)
     assert made == uninterrupted(config)

@@ -184,13 +184,14 @@ def no_locks(*arguments):
 
 
 @pytest.mark.parametrize("others", ["finishes", "stops"])
-def test_two_owners_where_there_are_no_locks(config, whole, monkeypatch, others):
+def test_two_owners_where_there_are_no_locks(config, whole, monkeypatch, caplog, others):
     """The run that came first goes on writing; it must not reach the files of the second."""
+    caplog.set_level("INFO")
     monkeypatch.setattr(file_lock.fcntl, "flock", no_locks)
 
     def come_between():
         with monkeypatch.context() as patch:
-            at_chunk(patch, 2, interrupt if others == "stops" else lambda: None)
+            at_chunk(patch, 1, interrupt if others == "stops" else lambda: None)
             if others == "finishes":
                 stage1.run_stage1(config)
                 return
@@ -198,9 +199,10 @@ def test_two_owners_where_there_are_no_locks(config, whole, monkeypatch, others)
                 stage1.run_stage1(config)
 
     with monkeypatch.context() as patch:
-        at_chunk(patch, 3, come_between)
+        at_chunk(patch, 6, come_between)
         with pytest.raises(OutputError, match="taken over by another run"):
             stage1.run_stage1(config)
+    assert "Going on from frame" in caplog.text
     stage1.run_stage1(config)
     assert helper.results(config) == whole
 

@@ -69,8 +69,8 @@ def test_locks_of_a_dead_run_are_removed(head):
 
 def test_locks_of_a_living_run_stay(head):
     lock = lock_file(head.plan.results[0])
-    owner_file(head, pid=os.getpid(), born=born(os.getpid()))
-    assert f"process {os.getpid()}" in head.owner.take_over("")
+    owner_file(head, pid=os.getppid(), born=born(os.getppid()))
+    assert f"process {os.getppid()}" in head.owner.take_over("")
     assert lock.exists()
 
 

@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -153,3 +154,30 @@ def finished(tmp_path: Path, finished_session: Path) -> Workspace:
     """A copy of a finished session, with all times and Snakemake's records."""
     shutil.copytree(finished_session, tmp_path, dirs_exist_ok=True)
     return Workspace(tmp_path)
+
+
+@pytest.fixture(scope="session")
+def uninterrupted(
+    tmp_path_factory: pytest.TempPathFactory, worker_name: str
+) -> tuple[Path, dict[str, bytes], dict[str, float]]:
+    """Recordings, the results of a run at one go, and the seconds that it takes."""
+    from .doors import CLI, LONGER, THOROUGH, files, prepared
+
+    def make(folder: Path) -> None:
+        simulate_session(LONGER, folder / "session")
+        shutil.copytree(folder / "session", folder / "done" / "session")
+        workspace = prepared(folder / "done")
+        spans = []
+        for command in (CLI, workspace.command()) if THOROUGH else (CLI,):
+            shutil.rmtree(workspace.root / "compensated_outputs", ignore_errors=True)
+            shutil.rmtree(workspace.root / "final_results", ignore_errors=True)
+            started = time.monotonic()
+            result = workspace.run(command)
+            assert result.status == 0, result.text
+            spans.append(time.monotonic() - started)
+        (folder / "seconds").write_text(f"{spans[0]} {spans[-1]}")
+
+    folder = shared(tmp_path_factory, worker_name, "uninterrupted", make)
+    cli, workflow = map(float, (folder / "seconds").read_text().split())
+    seconds = {"cli": cli, "snakemake": workflow}
+    return folder / "session", files(Workspace(folder / "done")), seconds

@@ -71,13 +71,15 @@ class RunOwner:
         """
         remark = ""
         before = self.read()
-        if before is not None:
+        me = {"host": platform.node(), "pid": os.getpid(), "born": born(os.getpid())}
+        if before is not None and before != me:
             name = f"process {before['pid']} on {before['host']}"
             if self.lives(before):
                 return f"Another snakemake works on this session: {name}."
             if self.remove_locks():
                 remark = f"The run of {name} was killed; this one goes on, {what_goes_on}."
-        self.note()
+        if before != me:
+            self._note(me)
         return remark
 
     def wait_for_jobs(self, plan: Plan) -> None:
@@ -127,10 +129,9 @@ class RunOwner:
         probe.unlink()
         return silent < DEAD_SECONDS
 
-    def note(self) -> None:
+    def _note(self, me: dict[str, Any]) -> None:
         """Note this process, give signs of life, and take the note away in the end."""
         self._folder.mkdir(parents=True, exist_ok=True)
-        me = {"host": platform.node(), "pid": os.getpid(), "born": born(os.getpid())}
         new = self._folder / f".{uuid.uuid4().hex}"
         new.write_text(json.dumps(me), encoding="utf-8")
         new.replace(self.path)
