@@ -129,7 +129,7 @@ def settle(results: Iterable[Path]) -> int:
     for path in results:
         try:
             found.append((path.stat().st_mtime_ns, path))
-        except FileNotFoundError:
+        except OSError:
             continue
     now = time.time_ns()
     late = sorted(entry for entry in found if entry[0] > now + TOLERANCE * 1e9)
