@@ -119,7 +119,7 @@ def test_results_never_land_on_a_recording(tmp_path):
     movie(out / "rec" / "p1.tif")
     (data / "rec").symlink_to(out / "rec")
     (problem,) = problems_of(SessionConfig(root=data, pattern="rec", output_root=out))
-    assert "over this recording" in problem
+    assert "over what is read" in problem
 
 
 def test_a_link_that_leads_nowhere_is_reported(tmp_path):

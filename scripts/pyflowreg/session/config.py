@@ -8,9 +8,10 @@ from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, PrivateAttr, field_validator, model_validator
 
 from pyflowreg.errors import ConfigError
+from pyflowreg.motion_correction.option_values import LARGEST_SIGMA
 from pyflowreg.motion_correction.options import (
     BACKEND_PARAMS,
     Backend,
@@ -21,10 +22,10 @@ from pyflowreg.motion_correction.options import (
 )
 from pyflowreg.session import config_files
 from pyflowreg.session.flow_options import checked_flow_options
-from pyflowreg.settings import Allowed, FilePath, Flag, Number, Settings, Whole, shown
+from pyflowreg.settings import Allowed, FilePath, Flag, Number, Settings, Whole, at_most, shown
 
 logger = logging.getLogger(__name__)
-
+MOST_WORKERS = 4096
 TASK_VARIABLES = ("SLURM_ARRAY_TASK_ID", "SGE_TASK_ID", "PBS_ARRAY_INDEX", "PBS_ARRAYID")
 Table = Annotated[dict[str, Any], Allowed("a table of keys and values")]
 
@@ -84,7 +85,9 @@ class SessionConfig(Settings):
         "local",
         description="`array`: the command line does one recording per array job in stage 1.",
     )
-    n_workers: Annotated[Whole, Allowed("-1 (all cores), or a whole number >= 1")] = Field(
+    n_workers: Annotated[
+        Whole, Allowed("-1 (all cores), or a whole number >= 1"), at_most(MOST_WORKERS)
+    ] = Field(
         -1,
         description="Frames, in stage 2 recordings, computed at the same time, in threads; -1 "
         "takes all cores, or those given to Snakemake with -j.",
@@ -116,13 +119,13 @@ class SessionConfig(Settings):
         description="Motion correction of each recording; keys of the MATLAB toolbox.",
         json_schema_extra={"stages": [1]},
     )
-    cc_upsample: Whole = Field(
+    cc_upsample: Annotated[Whole, at_most(LARGEST_SIGMA)] = Field(
         4,
         ge=1,
         description="Rigid shift between recordings is found to 1/cc_upsample pixel.",
         json_schema_extra={"stages": [2]},
     )
-    sigma_smooth: Number = Field(
+    sigma_smooth: Annotated[Number, at_most(LARGEST_SIGMA)] = Field(
         6.0,
         ge=0,
         description="Smoothing (px) of the averages before alignment; refined with less.",
@@ -153,9 +156,12 @@ class SessionConfig(Settings):
     )
 
     tables: ClassVar[tuple[str, ...]] = ("input_options", "backend_params", "flow_options")
+    _options_file: Path | None = PrivateAttr(None)
 
     def __init__(self, **data: Any) -> None:
         super().__init__(**data)
+        if isinstance(options := data.get("flow_options"), str | Path):
+            self._options_file = Path(options).expanduser()
         unused = sorted(set(self.backend_params) - set(self.used_backend_params))
         if unused:
             logger.info(
@@ -178,12 +184,12 @@ class SessionConfig(Settings):
     @classmethod
     def _pattern(cls, value: str) -> str:
         parts = PurePosixPath(value).parts
-        if not value.strip() or "\0" in value:
-            raise ValueError('is empty; "*" takes everything')
+        if not value.strip() or "\0" in value or len(value) > 4096:
+            raise ValueError('is empty or too long; "*" takes everything')
         if value.startswith("/") or ".." in parts or parts == ():
             raise ValueError("must stay below root")
-        if any("**" in part and part != "**" for part in parts):
-            raise ValueError("is not allowed: ** must stand alone between slashes")
+        if any("**" in part and part != "**" for part in parts) or parts.count("**") > 1:
+            raise ValueError("is not allowed: ** must stand alone between slashes, and only once")
         return value
 
     @field_validator("center")

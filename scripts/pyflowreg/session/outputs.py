@@ -97,6 +97,11 @@ class RecordingPaths:
         """Folder of what stage 1 goes on from after an interruption, there until it is done."""
         return self.folder / CHECKPOINT
 
+    @property
+    def video_lock(self) -> Path:
+        """Held by the process that writes the aligned video, there only while it does."""
+        return self.folder / ".stage3.lock"
+
     def stage1_record(self, digest: str) -> Path:
         """Settings of stage 1, there while its results are complete; see `records`.
 
@@ -224,6 +229,21 @@ class SessionPaths:
     def status(self) -> Path:
         """What stage 3 did with which settings."""
         return self.final_results / STATUS
+
+    @property
+    def lock(self) -> Path:
+        """Held by those who work on the session, there only while they do."""
+        return self.output_root / ".session.lock"
+
+    @property
+    def stage2_lock(self) -> Path:
+        """The same for stage 2."""
+        return self.output_root / ".stage2.lock"
+
+    @property
+    def mask_lock(self) -> Path:
+        """The same for the final mask."""
+        return self.final_results / ".stage3.lock"
 
     def mask_record(self, digest: str) -> Path:
         """Settings of the final mask, there while its files are complete; see `records`.

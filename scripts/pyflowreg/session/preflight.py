@@ -17,6 +17,7 @@ from pyflowreg.motion_correction.options import OFOptions
 from pyflowreg.session.config import SessionConfig
 from pyflowreg.session.discovery import Recording, centre_index, discover_recordings
 from pyflowreg.session.outputs import session_paths
+from pyflowreg.session.path_safety import path_problems
 from pyflowreg.session.sources import header_mark
 
 MAX_PROBLEMS = 20
@@ -143,7 +144,7 @@ def preflight(config: SessionConfig) -> Session:
         recordings = discover_recordings(config)
     except ConfigError as error:
         raise ConfigError([*error.problems, *problems]) from None
-    problems += _collisions(config, recordings)
+    problems += path_problems(config, recordings)
     centre = 0
     try:
         centre = centre_index(config, recordings)
@@ -200,31 +201,15 @@ def _folder_problems(config: SessionConfig) -> list[str]:
 
 def _not_writable(folder: Path) -> str | None:
     """Return why `folder` cannot be made or written to, or None."""
+    # os.path answers False where a Path raises, as below a folder that may not be read.
     for existing in (folder, *folder.absolute().parents):
-        if existing.is_dir():
+        if os.path.isdir(existing):  # noqa: PTH112
             if os.access(existing, os.W_OK | os.X_OK):
                 return None
             return f"{folder} cannot be written: there is no permission to write in {existing}."
-        if existing.exists() or existing.is_symlink():
+        if os.path.lexists(existing):
             return f"{folder} cannot be made: {existing} is not a folder."
     return f"{folder} cannot be made."
-
-
-def _collisions(config: SessionConfig, recordings: Sequence[Recording]) -> list[str]:
-    """Return recordings that results would be written into or over."""
-    paths = session_paths(config)
-    sources = {os.path.realpath(recording.path): recording for recording in recordings}
-    problems = []
-    for recording in recordings:
-        files = paths.recording(recording.name)
-        for target in (files.folder, files.aligned):
-            hit = sources.get(os.path.realpath(target))
-            if hit is not None:
-                problems.append(
-                    f"{hit.path}: the results of {recording.name} would be written to {target}, "
-                    "over this recording. Choose another output_root or final_results."
-                )
-    return problems
 
 
 def _inspect_all(

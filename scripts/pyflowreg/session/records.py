@@ -19,8 +19,10 @@ from typing import Any
 
 from pyflowreg import NUMERICS_REVISION
 from pyflowreg.io.atomic import atomic_write_json
+from pyflowreg.io.failures import remove_file, writing
 from pyflowreg.session.config import SessionConfig
-from pyflowreg.session.outputs import recording_paths, session_paths
+from pyflowreg.session.contents import FILES, Contents, contents_in
+from pyflowreg.session.outputs import RecordingPaths, recording_paths, session_paths
 from pyflowreg.session.status import digest, read_status
 
 DIGITS = 12
@@ -43,22 +45,31 @@ class Record:
     settings: dict[str, Any]
 
     def withdraw(self) -> None:
-        """Remove this record, and those of the same result with other settings."""
+        """Remove this record, and those of the same result with other settings.
+
+        Raises
+        ------
+        OutputError
+            If that is impossible.
+        """
         for path in self.family():
-            path.unlink(missing_ok=True)
+            remove_file(path)
 
     def family(self) -> list[Path]:
         """Records of the same result that are there, of whatever settings."""
-        pattern = glob.escape(self.path.stem[:-DIGITS]) + "?" * DIGITS + self.path.suffix
-        return sorted(self.path.parent.glob(pattern))
+        return _family(self.path.parent, self.path.stem[:-DIGITS])
 
-    def write(self, sources: Mapping[str, Any] | None = None) -> None:
+    def write(
+        self, sources: Mapping[str, Any] | None = None, files: Contents | None = None
+    ) -> None:
         """State that the result is complete.
 
         Parameters
         ----------
         sources : mapping, optional
             What tells whether the results of earlier stages it is made of have changed.
+        files : mapping, optional
+            What it consists of; see `pyflowreg.session.contents`.
 
         Raises
         ------
@@ -66,12 +77,23 @@ class Record:
             If the file cannot be written.
         """
         content = {**self.settings, SOURCES: sources or {}}
+        if files is not None:
+            content[FILES] = files
         atomic_write_json(self.path, json.loads(json.dumps(content, default=str)))
 
     @property
     def sources(self) -> dict[str, Any] | None:
         """What `write` was given; None if there is no record of the current settings."""
         return read_sources(self.path)
+
+    @property
+    def files(self) -> Contents:
+        """What `write` was told that the result consists of."""
+        return contents_in(read_status(self.path))
+
+
+def _family(folder: Path, start: str) -> list[Path]:
+    return sorted(folder.glob(f"{glob.escape(start)}{'[0-9a-f]' * DIGITS}.json"))
 
 
 def read_sources(path: Path) -> dict[str, Any] | None:
@@ -89,6 +111,43 @@ def read_sources(path: Path) -> dict[str, Any] | None:
     """
     found = read_status(path).get(SOURCES)
     return found if isinstance(found, dict) else None
+
+
+def stated_field(paths: RecordingPaths) -> Contents:
+    """Return what stage 2 stated about the field of a recording.
+
+    Parameters
+    ----------
+    paths : RecordingPaths
+        Files of the recording.
+
+    Returns
+    -------
+    Contents
+        Relative to the recording's folder. Empty without a record; there is one at most, of
+        whatever settings.
+    """
+    found: Contents = {}
+    for path in _family(paths.folder, "stage2_"):
+        found = contents_in(read_status(path))
+    return found
+
+
+def withdraw_stage1(paths: RecordingPaths) -> None:
+    """State that a recording is not corrected, whatever files there are.
+
+    Parameters
+    ----------
+    paths : RecordingPaths
+        Files of the recording.
+
+    Raises
+    ------
+    OutputError
+        If its folder cannot be changed.
+    """
+    for path in (*_family(paths.folder, "stage1_"), paths.status):
+        remove_file(path)
 
 
 def _settings(config: SessionConfig, stage: int, **entries: Any) -> tuple[dict[str, Any], str]:
@@ -219,4 +278,5 @@ def keep_younger(results: Iterable[Path], sources: Iterable[Path]) -> None:
         if path.exists() and path.stat().st_mtime_ns < newest:
             # Sources may be of tomorrow, where clocks differ.
             now = max(time.time_ns(), newest)
-            os.utime(path, ns=(now, now))
+            with writing(path):
+                os.utime(path, ns=(now, now), follow_symlinks=False)

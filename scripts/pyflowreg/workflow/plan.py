@@ -5,7 +5,7 @@ Imported whenever the Snakefile is parsed, also once per cluster job: nothing he
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -17,7 +17,10 @@ from pyflowreg.session import records
 from pyflowreg.session.config import SessionConfig
 from pyflowreg.session.discovery import Recording, centre_index, discover_recordings
 from pyflowreg.session.outputs import RecordingPaths, SessionPaths, session_paths
+from pyflowreg.session.path_safety import path_problems
+from pyflowreg.settings_extent import check_extent
 from pyflowreg.workflow import braces, scale
+from pyflowreg.workflow.finished_jobs import recognise_finished_jobs
 from pyflowreg.workflow.outdated import Outdated
 
 DEFAULT_CLUSTER_THREADS = 8
@@ -62,13 +65,17 @@ class Plan:
     center: Recording
 
     @classmethod
-    def from_mapping(cls, mapping: Mapping[str, Any]) -> Plan:
+    def from_mapping(
+        cls, mapping: Mapping[str, Any], settings_files: Iterable[str | Path] = ()
+    ) -> Plan:
         """Check the settings and find the recordings.
 
         Parameters
         ----------
         mapping : mapping
             Snakemake's `config`.
+        settings_files : iterable of path
+            Files it was read from.
 
         Returns
         -------
@@ -79,9 +86,20 @@ class Plan:
         ConfigError
             With every problem of the settings, or of the set of recordings.
         """
+        # Snakemake's loader makes functions of what a file calls !!python/name.
+        check_extent(mapping, plain=True)
         config = SessionConfig.from_mapping(mapping)
         recordings = tuple(discover_recordings(config))
         center = recordings[centre_index(config, recordings)]
+        problems = path_problems(config, recordings, settings_files)
+        problems += [
+            f"{entry.path}: lies in {folder}, where Snakemake removes files. Move it."
+            for folder in (Path("logs").resolve(), Path(".snakemake").resolve())
+            for entry in recordings
+            if entry.path.absolute().is_relative_to(folder)
+        ]
+        if problems:
+            raise ConfigError(problems)
         plan = cls(config, recordings, center)
         missing = [path for path in plan.reference_files if not Path(path).is_file()]
         if missing:
@@ -119,6 +137,7 @@ class Plan:
         if braces.needs_literal_braces(names):
             braces.take_braces_literally()
         scale.look_again_once()
+        recognise_finished_jobs()
         if len(self.recordings) >= MANY_RECORDINGS:
             scale.note_inputs_once()
 
@@ -228,6 +247,11 @@ class Plan:
     def save_w(self) -> bool:
         """Whether stage 1 writes the fields of all frames."""
         return self._options.save_w
+
+    @property
+    def binning(self) -> tuple[int, int]:
+        """Frames that are averaged in groups, and groups per batch."""
+        return self._options.bin_size, self._options.buffer_size
 
     @property
     def displacements(self) -> dict[str, str]:
