@@ -57,6 +57,8 @@ def parser() -> argparse.ArgumentParser:
         ("accuracy-frames", "frames of the runs that give the errors"),
         ("pairs", "pairs of frames for get_displacement"),
         ("long-frames", "frames of the recording whose memory is measured"),
+        ("lasting-frames", "frames of the recording over which nothing may grow"),
+        ("checkpoint-frames", "frames of the runs with and without a checkpoint"),
         ("side", "height and width of the frames"),
         ("threads", "cores of the file-to-file runs"),
     ):
@@ -77,6 +79,7 @@ def _setup(arguments: argparse.Namespace, work: Path) -> Setup:
         "suite2p": arguments.suite2p,
     }
     sizes = ("repeats", "frames", "peer_frames", "accuracy_frames", "pairs", "long_frames")
+    sizes += ("lasting_frames", "checkpoint_frames", "side", "threads")
     return Setup(
         work=work.resolve(),
         pythons={name: python for name, python in pythons.items() if python},
@@ -84,7 +87,7 @@ def _setup(arguments: argparse.Namespace, work: Path) -> Setup:
         reuse=arguments.reuse,
         simulation=arguments.simulation,
         peer_parallel=arguments.peer_parallel,
-        **{name: getattr(arguments, name) for name in (*sizes, "side", "threads")},
+        **{name: getattr(arguments, name) for name in sizes},
     )
 
 

@@ -158,6 +158,11 @@ class Tool:
             self._process.wait()
         self._stream.close()
 
+    @property
+    def pid(self) -> int:
+        """Number of the process."""
+        return self._process.pid
+
     def __call__(self, function: str, **arguments: Any) -> Call:
         """Call a function of the module and wait for it."""
         pipe, answers = self._process.stdin, self._process.stdout

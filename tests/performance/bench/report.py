@@ -12,6 +12,8 @@ SECTIONS = [
     "stage1",
     "accuracy",
     "memory",
+    "lasting",
+    "checkpoint",
     "scaling",
     "stage3",
     "startup",

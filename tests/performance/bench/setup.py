@@ -67,6 +67,10 @@ class Setup:
         Pairs of frames for `get_displacement`.
     long_frames : int
         Frames of the recording whose memory is measured.
+    lasting_frames : int
+        Frames, smaller ones, of the recording over which nothing may grow.
+    checkpoint_frames : int
+        Frames of the runs with and without a checkpoint.
     side : int
         Height and width of the frames.
     threads : int
@@ -89,6 +93,8 @@ class Setup:
     accuracy_frames: int = 40
     pairs: int = 3
     long_frames: int = 5000
+    lasting_frames: int = 20_000
+    checkpoint_frames: int = 2000
     side: int = 512
     threads: int = 2
     peer_parallel: str = "auto"
