@@ -8,7 +8,7 @@ from typing import Any
 
 logger = logging.getLogger(__name__)
 
-RECORD = "record"
+RECORDS = frozenset({"record", "records"})
 HEADERS = "inspect_recording"
 _USED = ("incomplete", "cleanup_metadata")
 
@@ -18,8 +18,8 @@ def recognise_finished_jobs() -> None:
 
     Snakemake marks the outputs of a job that it starts, and takes the mark away when it has seen
     it end. What is still marked in the next run it would remove and make again. Our jobs begin
-    without their outputs, which Snakemake has removed; each file appears complete, and the record
-    that names the settings last. So where all outputs are, the job has come to its end.
+    without their records, which Snakemake has removed; each file appears complete, and the record
+    that names its settings last. So where all outputs are, the job has come to its end.
 
     A version of Snakemake that lacks these methods keeps its own way.
     """
@@ -47,6 +47,6 @@ def recognise_finished_jobs() -> None:
 
 
 async def _has_finished(job: Any) -> bool:
-    if RECORD not in job.output.keys() and job.rule.name != HEADERS:  # noqa: SIM118 - not a dict
+    if RECORDS.isdisjoint(job.output.keys()) and job.rule.name != HEADERS:
         return False
     return all([await file.exists() for file in job.output])

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from pyflowreg.errors import InputError, UnreadableError
 from pyflowreg.io.failures import writing
+from pyflowreg.io.file_lock import holder
 from pyflowreg.session.contents import contents_in, wrong_lengths
 from pyflowreg.session.outputs import RecordingPaths
 from pyflowreg.session.records import withdraw_stage1
@@ -111,6 +112,8 @@ def _problems(record: Path, stated: Path, folder: Path) -> Iterator[tuple[Path, 
 def put_right(plan: Plan, damaged: Iterable[Damaged]) -> None:
     """Let what is damaged count as missing, and date results of the future back.
 
+    Nothing is done while another run works on the session, which will be told to the user.
+
     Parameters
     ----------
     plan : Plan
@@ -123,6 +126,8 @@ def put_right(plan: Plan, damaged: Iterable[Damaged]) -> None:
     OutputError
         If a folder cannot be changed.
     """
+    if holder(plan.paths.lock) is not None:
+        return
     for entry in damaged:
         entry.withdraw()
     settle(results_in(plan.paths, [recording.name for recording in plan.recordings]))
