@@ -91,8 +91,8 @@ class Checkpoint:
         except FileNotFoundError:
             self._empty()
             return None
-        except (KeyError, InputError) as error:
-            cause = error.__cause__
+        except (KeyError, InputError, OSError) as error:
+            cause = error if isinstance(error, OSError) else error.__cause__
             if isinstance(cause, OSError) and cause.errno not in (None, errno.EINVAL):
                 raise OutputError(
                     f"{path} cannot be read: {cause}. Try again, or delete {self.folder}, and the "
