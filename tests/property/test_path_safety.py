@@ -293,3 +293,24 @@ def test_files_that_are_read_are_never_results(trees: dict[str, Path], tmp_path:
         with pytest.raises(PyflowregError, match="over what is read"):
             run(config_of(folder, flow_options=options))
         assert content(folder) == before
+
+
+@pytest.mark.parametrize(
+    "value", [None, np.array(10**9), np.array("x"), np.zeros((2, 50, 50))], ids=str
+)
+def test_a_record_that_was_changed_is_not_used(
+    trees: dict[str, Path], tmp_path: Path, value: np.ndarray | None
+) -> None:
+    folder = tmp_path / "tree"
+    shutil.copytree(trees["interrupted"], folder, symlinks=True)
+    shutil.copytree(trees["interrupted"] / "root", folder / "root", dirs_exist_ok=True)
+    path = folder / "out" / "rec_1" / ".checkpoint" / "record.npz"
+    with np.load(path) as record:
+        arrays = dict(record)
+    for name in ("statistics", "first", "average_sum"):
+        np.savez(path, **{k: v for k, v in {**arrays, name: value}.items() if v is not None})
+        run_stage1(config_of(folder))
+        results = "out/rec_1/compensated.hdf5"
+        assert (folder / results).read_bytes() == (trees["finished"] / results).read_bytes()
+        shutil.rmtree(folder / "out")
+        shutil.copytree(trees["interrupted"] / "out", folder / "out", symlinks=True)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import hashlib
 import logging
 import os
 import time
@@ -35,9 +36,10 @@ from pyflowreg.motion_correction.software import software_revision
 
 logger = logging.getLogger(__name__)
 
-FORMAT = 1
+FORMAT = 2
 RECORD = "record.npz"
 SOFTWARE = "software"
+DIGEST = "digest"
 # File systems without hard links, or without any between folders (some FUSE and SMB mounts, FAT,
 # AFS), say so with these.
 _NO_LINKS = frozenset(
@@ -45,6 +47,16 @@ _NO_LINKS = frozenset(
 )
 
 State = Mapping[str, NDArray[Any]]
+
+
+def _digest(arrays: Mapping[str, Any]) -> str:
+    """Hash named arrays, so that one that somebody exchanged is never taken for its own."""
+    found = hashlib.sha256()
+    for name in sorted(arrays):
+        array = np.asarray(arrays[name])
+        found.update(f"{name} {array.shape} {array.dtype.str} ".encode())
+        found.update(np.ascontiguousarray(array).tobytes())
+    return found.hexdigest()
 
 
 class Checkpoint:
@@ -86,8 +98,10 @@ class Checkpoint:
         try:
             # Its arrays are not compressed, so they cannot have more bytes than the file.
             state = read_npz(path, most=path.stat().st_size)
+            changed = str(state.pop(DIGEST)) != _digest(state)
             differ = [k for k, v in self._made_of.items() if str(state.pop(f"of {k}")) != v]
             reason = f"of other {' and '.join(differ)}" if differ else ""
+            reason = "damaged (not what was written)" if changed else reason
         except FileNotFoundError:
             self._empty()
             return None
@@ -139,6 +153,7 @@ class Checkpoint:
             f"of {name}": np.array(value) for name, value in self._made_of.items()
         }
         arrays |= state
+        arrays[DIGEST] = np.array(_digest(arrays))
         path = self.folder / RECORD
         new = path.with_suffix(f".{uuid.uuid4().hex[:8]}")
         with writing(path):
