@@ -18,7 +18,7 @@ PYTHON ?= $(shell for p in $(CANDIDATES); do \
 	if $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1; \
 	then command -v $$p; break; fi; done)
 
-.PHONY: help install install-cluster test-cluster test-kills test-reruns demo demo-2channel test test-all benchmark lint format clean clean-all
+.PHONY: help install install-cluster test-cluster test-kills test-reruns fuzz demo demo-2channel test test-all benchmark lint format clean clean-all
 
 help: ## this list
 	@sed -n 's/^\([a-z0-9-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 24
@@ -71,6 +71,16 @@ test-reruns: $(INSTALLED) ## every change of a session with real runs, finished 
 	@PYFLOWREG_ALL_RERUNS=1 $(BIN)/python -m pytest -n $(CORES) --dist worksteal tests/workflow/test_changes.py \
 	  tests/workflow/test_changes_for_real.py
 
+SECONDS ?= 1200
+fuzz: .venv/.installed-fuzz ## damaged files for every reader, SECONDS=1200 in all; findings in fuzz_results/found
+	@cd tests && PYTHONPATH=. ../$(BIN)/python -m fuzz --seconds $(SECONDS) --folder ../fuzz_results $(TARGETS)
+
+# atheris has no build for every Python; without it files are mutated blindly.
+.venv/.installed-fuzz: $(INSTALLED)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check atheris \
+	  || echo "atheris cannot be installed for this Python: files will be mutated blindly." >&2
+	@touch $@
+
 # These tests mostly wait, so the three schedulers are tested at the same time.
 test-cluster: .venv/.installed-cluster ## sessions through real schedulers, if tests/cluster/install.sh installed them (REQUIRE=all: none is skipped)
 	@$(BIN)/python tests/cluster/run_all.py $(REQUIRE)
@@ -94,7 +104,7 @@ format: $(INSTALLED) ## format every file
 	@$(BIN)/snakefmt Snakefile rules
 
 clean: ## remove the demo, logs and caches
-	rm -rf demo logs benchmarks .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf demo logs benchmarks fuzz_results .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +
 
 clean-all: clean ## the same, and the environment and Snakemake's own records

@@ -156,4 +156,11 @@ def _serve() -> None:
 
 
 if __name__ == "__main__":
-    _serve()
+    if len(sys.argv) == 3:
+        with Child() as one:
+            answer_ = one.read_path(sys.argv[1], Path(sys.argv[2]).absolute())
+        sys.stdout.write(
+            f"{answer_.outcome}\n{answer_.seconds:.1f} s, {answer_.megabytes:.0f} MB\n"
+        )
+    else:
+        _serve()

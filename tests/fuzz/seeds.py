@@ -7,6 +7,7 @@ import json
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import h5py
@@ -15,10 +16,9 @@ import numpy as np
 import scipy.io
 import tifffile
 
-from pyflowreg import NUMERICS_REVISION, __version__
 from pyflowreg.io import open_writer
 from pyflowreg.io.fields import FieldWriter, MaskWriter
-from pyflowreg.motion_correction.checkpoint import FORMAT
+from pyflowreg.motion_correction.checkpoint import Checkpoint
 
 MOVIE = np.random.default_rng(0).integers(0, 4000, (4, 5, 6)).astype(np.uint16)
 IMAGE = MOVIE[0]
@@ -134,9 +134,9 @@ def _displacements(folder: Path) -> Iterator[Path]:
 
 
 def _records(folder: Path) -> Iterator[Path]:
-    software = f"{__version__}, {NUMERICS_REVISION}, {FORMAT}"
-    arrays: dict[str, Any] = {"of input": "abc", "of software": software, "next": 3}
-    np.savez(folder / "record.npz", **arrays, statistics=np.zeros((3, 4)), average_count=3)
+    lock: Any = SimpleNamespace(folder=folder, path=folder / "lock", is_held=True)
+    state = {"next": np.array(3), "statistics": np.zeros((3, 4)), "average_count": np.array(3)}
+    Checkpoint(lock, {"input": "abc"}, 30.0).save(state)
     yield folder / "record.npz"
 
 

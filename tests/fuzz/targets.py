@@ -87,7 +87,7 @@ def read_record(path: Path) -> None:
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
     (folder / "record.npz").symlink_to(path)
-    lock: Any = SimpleNamespace(folder=folder, path=folder / "lock")
+    lock: Any = SimpleNamespace(folder=folder, path=folder / "lock", is_held=True)
     state = Checkpoint(lock, {"input": "abc"}, 30.0).state
     assert state is None or all(isinstance(array, np.ndarray) for array in state.values())
 

@@ -36,17 +36,19 @@ PRECIOUS = (
     "statistics.npz", "reference_frame.npy", "w.h5", "w_to_reference.npz", "lock", "record.npz",
     "record.new", "stage1_0123456789ab.json", ".compensated-0123456789ab.tmp.hdf5", "notes.txt",
     "aligned_rec_1.tif", "final_valid_idx.npz", "stage3_0123456789ab.json",
+    "rec_1_0123456789ab.json",
 )  # fmt: skip
 IN_RECORDING = (
     "compensated.hdf5", "idx.hdf", "w.h5", "status.json", "inspect.json", "temporal_average.npy",
     "statistics.npz", "reference_frame.npy", "w_to_reference.npz", "stage1_0123456789ab.json",
-    ".compensated-0123456789ab.tmp.hdf5", "stage3_tif_0123456789ab.json",
+    ".compensated-0123456789ab.tmp.hdf5", "stage2_0123456789ab.json", ".stage3.lock",
 )  # fmt: skip
 IN_CHECKPOINT = ("lock", "record.npz", "record.new", "compensated.hdf5", "idx.hdf", "w.h5", "x")
 IN_RESULTS = (
     "status.json", "final_valid_idx.npz", "final_valid_idx.mat", "final_valid_idx.png",
     "aligned_rec_1.tif", "rec_1_valid_idx.png", "rec_1_valid_idx_aligned.png",
-    "stage3_0123456789ab.json", ".aligned_rec_1-0123456789ab.tmp.tif",
+    "stage3_0123456789ab.json", ".aligned_rec_1-0123456789ab.tmp.tif", ".stage3.lock",
+    "records", "records/tif", "records/tif/rec_1_0123456789ab.json",
 )  # fmt: skip
 SAVED = "out/rec_1/.checkpoint"
 PLACES = (
@@ -56,6 +58,8 @@ PLACES = (
     "final/records",
     "final/records/tif",
     "out",
+    "out/.session.lock",
+    "out/.stage2.lock",
     *(f"out/rec_1/{name}" for name in IN_RECORDING),
     *(f"out/rec_1/.checkpoint/{name}" for name in IN_CHECKPOINT),
     *(f"final/{name}" for name in IN_RESULTS),
@@ -158,7 +162,7 @@ def check_changes(folder: Path, before: dict[str, bytes | str], config: SessionC
             for part in (Path(place), *Path(place).parents)
         ),
         rf"{prefix}rec_[12](/.*)?",
-        rf"{prefix}stage2_[0-9a-f]{{12}}\.json",
+        rf"{prefix}\.(session|stage2)\.lock",
         rf"{re.escape(final)}/({'|'.join(map(re.escape, IN_RESULTS))})",
         rf"{re.escape(final)}/(aligned_)?rec_[12](_valid_idx(_aligned)?\.png|\.tif)",
         rf"{re.escape(final)}/stage3_[0-9a-f]{{12}}\.json",
@@ -190,6 +194,8 @@ def check_changes(folder: Path, before: dict[str, bytes | str], config: SessionC
 @example("fresh", [("out/rec_1", "link", "precious")], False)
 @example("fresh", [("out/rec_1", "link", "root")], False)
 @example("finished", [("out/rec_1/compensated.hdf5", "link", "root/rec_1.tif")], False)
+@example("finished", [("final/records/tif", "link", "precious")], False)
+@example("finished", [("out/.session.lock", "hard link", "root/rec_1.tif")], False)
 @example("finished", [("out/rec_1/w_to_reference.npz", "hard link", "root/rec_1.tif")], False)
 def test_links(
     trees: dict[str, Path],
@@ -289,3 +295,24 @@ def test_files_that_are_read_are_never_results(trees: dict[str, Path], tmp_path:
         with pytest.raises(PyflowregError, match="over what is read"):
             run(config_of(folder, flow_options=options))
         assert content(folder) == before
+
+
+@pytest.mark.parametrize(
+    "value", [None, np.array(10**9), np.array("x"), np.zeros((2, 50, 50))], ids=str
+)
+def test_a_record_that_was_changed_is_not_used(
+    trees: dict[str, Path], tmp_path: Path, value: np.ndarray | None
+) -> None:
+    folder = tmp_path / "tree"
+    shutil.copytree(trees["interrupted"], folder, symlinks=True)
+    shutil.copytree(trees["interrupted"] / "root", folder / "root", dirs_exist_ok=True)
+    path = folder / "out" / "rec_1" / ".checkpoint" / "record.npz"
+    with np.load(path) as record:
+        arrays = dict(record)
+    for name in ("statistics", "first", "average_sum"):
+        np.savez(path, **{k: v for k, v in {**arrays, name: value}.items() if v is not None})
+        run_stage1(config_of(folder))
+        results = "out/rec_1/compensated.hdf5"
+        assert (folder / results).read_bytes() == (trees["finished"] / results).read_bytes()
+        shutil.rmtree(folder / "out")
+        shutil.copytree(trees["interrupted"] / "out", folder / "out", symlinks=True)

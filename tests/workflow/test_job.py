@@ -26,7 +26,8 @@ class Wildcards(dict):
         return iter(self.values())
 
 snakemake = types.SimpleNamespace(
-    log=[{log!r}], input=[], threads=3, rule="some_rule", wildcards=Wildcards(recording="rec 1"), config={{}},
+    log=[{log!r}], input=[], threads=3, rule="some_rule", config={{}},
+    wildcards=Wildcards(recording="rec 1"),
     resources={{"mem_mb": 700}}, scriptdir={scripts!r},
 )
 with job_context(snakemake):

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import hashlib
 import logging
 import os
 import time
@@ -20,7 +21,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pyflowreg.errors import InputError, OutputError, UnreadableError
+from pyflowreg.errors import InputError, OutputError
 from pyflowreg.io.arrays import read_npz
 from pyflowreg.io.atomic import sync_file, temporary_sibling
 from pyflowreg.io.failures import (
@@ -35,9 +36,10 @@ from pyflowreg.motion_correction.software import software_revision
 
 logger = logging.getLogger(__name__)
 
-FORMAT = 1
+FORMAT = 2
 RECORD = "record.npz"
 SOFTWARE = "software"
+DIGEST = "digest"
 # File systems without hard links, or without any between folders (some FUSE and SMB mounts, FAT,
 # AFS), say so with these.
 _NO_LINKS = frozenset(
@@ -45,6 +47,16 @@ _NO_LINKS = frozenset(
 )
 
 State = Mapping[str, NDArray[Any]]
+
+
+def _digest(arrays: Mapping[str, Any]) -> str:
+    """Hash named arrays, so that one that somebody exchanged is never taken for its own."""
+    found = hashlib.sha256()
+    for name in sorted(arrays):
+        array = np.asarray(arrays[name])
+        found.update(f"{name} {array.shape} {array.dtype.str} ".encode())
+        found.update(np.ascontiguousarray(array).tobytes())
+    return found.hexdigest()
 
 
 class Checkpoint:
@@ -86,17 +98,20 @@ class Checkpoint:
         try:
             # Its arrays are not compressed, so they cannot have more bytes than the file.
             state = read_npz(path, most=path.stat().st_size)
+            changed = str(state.pop(DIGEST)) != _digest(state)
             differ = [k for k, v in self._made_of.items() if str(state.pop(f"of {k}")) != v]
             reason = f"of other {' and '.join(differ)}" if differ else ""
+            reason = "damaged (not what was written)" if changed else reason
         except FileNotFoundError:
             self._empty()
             return None
-        except UnreadableError as error:
-            raise OutputError(
-                f"{error}. Try again, or delete {self.folder}, and the recording starts from its "
-                "beginning"
-            ) from error
-        except (KeyError, InputError) as error:
+        except (KeyError, InputError, OSError) as error:
+            cause = error if isinstance(error, OSError) else error.__cause__
+            if isinstance(cause, OSError) and cause.errno not in (None, errno.EINVAL):
+                raise OutputError(
+                    f"{path} cannot be read: {cause}. Try again, or delete {self.folder}, and the "
+                    "recording starts from its beginning"
+                ) from error
             reason = f"damaged ({error})"
         if reason:
             self.discard(reason)
@@ -138,6 +153,7 @@ class Checkpoint:
             f"of {name}": np.array(value) for name, value in self._made_of.items()
         }
         arrays |= state
+        arrays[DIGEST] = np.array(_digest(arrays))
         path = self.folder / RECORD
         new = path.with_suffix(f".{uuid.uuid4().hex[:8]}")
         with writing(path):

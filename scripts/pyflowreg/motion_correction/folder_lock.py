@@ -50,6 +50,7 @@ class FolderLock(FileLock):
             if file != self.path and file.is_file():
                 copy = file.with_name(f"{file.name}.copy")
                 with writing(file):
+                    copy.unlink(missing_ok=True)  # never through a link of that name
                     shutil.copyfile(file, copy)
                     copy.replace(file)
 

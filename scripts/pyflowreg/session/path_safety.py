@@ -52,22 +52,23 @@ def path_problems(
         Problems; nothing is opened.
     """
     paths = session_paths(config)
-    problems = []
-    for folder in _record_folders(paths):
-        if os.path.islink(folder):
-            problems.append(
-                f"{folder} is a link to {os.path.realpath(folder)}: records would be written or "
-                "removed there. Remove the link."
-            )
+    folders = _record_folders(paths)
     for recording in recordings:
         files = paths.recording(recording.name)
-        problems += [
-            f"{folder} is a link to {os.path.realpath(folder)}: results would be written or "
-            "removed there. Remove the link, or set output_root to where the results shall be."
-            for folder in (files.folder, files.checkpoint)
-            if os.path.islink(folder)
-        ]
+        # Snakemake, when a job fails, restores a field by writing to it.
+        folders += [files.folder, files.checkpoint, files.w_to_reference]
+    problems = [
+        f"{path} is a link to {os.path.realpath(path)}: results would be written or removed "
+        "there. Remove the link, or set output_root and final_results to where results shall be."
+        for path in folders
+        if os.path.islink(path)
+    ]
     return problems or _overwritten(config, paths, recordings, others)
+
+
+def _record_folders(paths: SessionPaths) -> list[Path]:
+    folder = paths.final_results / RECORDS
+    return [folder, *(folder / suffix[1:] for suffix in ALIGNED_SUFFIX.values())]
 
 
 def check_paths(config: SessionConfig, recordings: Sequence[Recording]) -> None:
@@ -165,7 +166,7 @@ def _written(
     _real.cache_clear()
     root = _real(str(paths.output_root))
     final = {path.name for path in (paths.final_png, paths.final_npz, paths.final_mat)}
-    final.add(paths.status.name)
+    final |= {paths.status.name, paths.mask_lock.name}
     for recording in recordings:
         files = paths.recording(recording.name)
         names = _in_folder(files)
@@ -173,15 +174,9 @@ def _written(
         yield f"{root}/{recording.name}/{files.checkpoint.name}", names | _IN_CHECKPOINT
         final |= {files.valid_png.name, files.aligned_valid_png.name}
         final |= {f"aligned_{recording.name}{suffix}" for suffix in ALIGNED_SUFFIX.values()}
-    yield root, frozenset()
-    for folder in _record_folders(paths):
-        yield _real(str(folder)), frozenset()
-    yield _real(str(paths.final_results)), frozenset(final)
-
-
-def _record_folders(paths: SessionPaths) -> list[Path]:
-    top = paths.final_results / RECORDS
-    return [top, *(top / suffix[1:] for suffix in ALIGNED_SUFFIX.values())]
+    yield root, frozenset((paths.lock.name, paths.stage2_lock.name))
+    for folder in (paths.final_results, *_record_folders(paths)):
+        yield _real(str(folder)), frozenset(final)
 
 
 _IN_CHECKPOINT = frozenset({"lock", "record.npz", "record.new"})
@@ -198,5 +193,6 @@ def _in_folder(files: RecordingPaths) -> frozenset[str]:
         files.status,
         files.header,
         files.w_to_reference,
+        files.video_lock,
     )
     return frozenset(path.name for path in written)

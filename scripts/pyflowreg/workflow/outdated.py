@@ -23,6 +23,7 @@ from pyflowreg.session.sources import (
     video_sources,
 )
 from pyflowreg.session.status import read_status
+from pyflowreg.workflow.resources import DamagedHeaderError, read_header
 
 if TYPE_CHECKING:
     from pyflowreg.workflow.plan import Plan
@@ -87,6 +88,14 @@ class Outdated:
         options = self._settings["input_options"]
         mark = header_mark(self._plan.recording(name).path, options)
         return bool(header) and header.get("made_of") != mark
+
+    def header_is_damaged(self, name: str) -> bool:
+        """Return whether there is a header that nobody can read."""
+        try:
+            read_header(self._files(name).header)
+        except FileNotFoundError as error:
+            return isinstance(error, DamagedHeaderError)
+        return False
 
     def field(self, name: str) -> bool:
         """Return whether the field of a recording was found with other averages.

@@ -51,6 +51,20 @@ SAFETY = 1.3
 SNAKEMAKE_MB = 330
 
 
+class DamagedHeaderError(InputError, FileNotFoundError):
+    """A header that says nothing; Snakemake takes it for one that is not there yet.
+
+    Parameters
+    ----------
+    path : str
+        The file.
+    """
+
+    def __init__(self, path: str) -> None:
+        super().__init__(f"{path} is damaged. Delete it and run again")
+        self.filename = path
+
+
 def read_header(path: str | Path) -> Mapping[str, Any]:
     """Return what `write_header` wrote about a recording.
 
@@ -70,7 +84,8 @@ def read_header(path: str | Path) -> Mapping[str, Any]:
     Raises
     ------
     FileNotFoundError
-        Before that job has run; Snakemake then shows the resource as not yet known.
+        Before that job has run; Snakemake then shows the resource as not yet known. A file that
+        cannot be used counts as missing.
     """
     found = os.stat(path)  # noqa: PTH116 - the error names the file as Snakemake knows it
     return _read_header(os.fspath(path), (found.st_mtime_ns, found.st_size, found.st_ino))
@@ -86,7 +101,7 @@ def _read_header(path: str, version: tuple[int, int, int]) -> Mapping[str, Any]:
     except (InputError, ValueError, TypeError, LookupError, RecursionError):
         known = False
     if not known:
-        raise InputError(f"{path} is damaged. Delete it and run again")
+        raise DamagedHeaderError(path)
     found: Mapping[str, Any] = header
     return found
 
