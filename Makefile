@@ -18,7 +18,7 @@ PYTHON ?= $(shell for p in $(CANDIDATES); do \
 	if $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1; \
 	then command -v $$p; break; fi; done)
 
-.PHONY: help install install-cluster test-cluster test-kills test-reruns fuzz demo demo-2channel test test-all benchmark lint format clean clean-all
+.PHONY: help install install-cluster test-cluster test-kills test-reruns soak fuzz demo demo-2channel test test-all benchmark lint format clean clean-all
 
 help: ## this list
 	@sed -n 's/^\([a-z0-9-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 24
@@ -71,6 +71,7 @@ test-reruns: $(INSTALLED) ## every change of a session with real runs, finished 
 	@PYFLOWREG_ALL_RERUNS=1 $(BIN)/python -m pytest -n $(CORES) --dist worksteal tests/workflow/test_changes.py \
 	  tests/workflow/test_changes_for_real.py
 
+<<<<<<< ours
 SECONDS ?= 1200
 fuzz: .venv/.installed-fuzz ## damaged files for every reader, SECONDS=1200 in all; findings in fuzz_results/found
 	@cd tests && PYTHONPATH=. ../$(BIN)/python -m fuzz --seconds $(SECONDS) --folder ../fuzz_results $(TARGETS)
@@ -80,6 +81,11 @@ fuzz: .venv/.installed-fuzz ## damaged files for every reader, SECONDS=1200 in a
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check atheris \
 	  || echo "atheris cannot be installed for this Python: files will be mutated blindly." >&2
 	@touch $@
+=======
+MINUTES ?= 20
+soak: $(INSTALLED) ## a session under kills, full disks, damage, changed settings for MINUTES=20 (SEED= repeats)
+	@PYTHONPATH=tests $(BIN)/python -m soak --minutes $(MINUTES) $(if $(SEED),--seed $(SEED)) $(ARGS)
+>>>>>>> theirs
 
 # These tests mostly wait, so the three schedulers are tested at the same time.
 test-cluster: .venv/.installed-cluster ## sessions through real schedulers, if tests/cluster/install.sh installed them (REQUIRE=all: none is skipped)
