@@ -71,7 +71,6 @@ test-reruns: $(INSTALLED) ## every change of a session with real runs, finished 
 	@PYFLOWREG_ALL_RERUNS=1 $(BIN)/python -m pytest -n $(CORES) --dist worksteal tests/workflow/test_changes.py \
 	  tests/workflow/test_changes_for_real.py
 
-<<<<<<< ours
 SECONDS ?= 1200
 fuzz: .venv/.installed-fuzz ## damaged files for every reader, SECONDS=1200 in all; findings in fuzz_results/found
 	@cd tests && PYTHONPATH=. ../$(BIN)/python -m fuzz --seconds $(SECONDS) --folder ../fuzz_results $(TARGETS)
@@ -81,11 +80,10 @@ fuzz: .venv/.installed-fuzz ## damaged files for every reader, SECONDS=1200 in a
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check atheris \
 	  || echo "atheris cannot be installed for this Python: files will be mutated blindly." >&2
 	@touch $@
-=======
+
 MINUTES ?= 20
 soak: $(INSTALLED) ## a session under kills, full disks, damage, changed settings for MINUTES=20 (SEED= repeats)
 	@PYTHONPATH=tests $(BIN)/python -m soak --minutes $(MINUTES) $(if $(SEED),--seed $(SEED)) $(ARGS)
->>>>>>> theirs
 
 # These tests mostly wait, so the three schedulers are tested at the same time.
 test-cluster: .venv/.installed-cluster ## sessions through real schedulers, if tests/cluster/install.sh installed them (REQUIRE=all: none is skipped)
