@@ -18,7 +18,7 @@ PYTHON ?= $(shell for p in $(CANDIDATES); do \
 	if $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1; \
 	then command -v $$p; break; fi; done)
 
-.PHONY: help install install-cluster test-cluster test-kills test-reruns soak fuzz demo demo-2channel test test-all benchmark lint format clean clean-all
+.PHONY: help install install-cluster test-cluster test-kills test-faults test-reruns soak fuzz demo demo-2channel test test-all benchmark lint format clean clean-all
 
 help: ## this list
 	@sed -n 's/^\([a-z0-9-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 24
@@ -66,6 +66,10 @@ test-kills: $(INSTALLED) ## every stage killed, or its disk failing, at every st
 	@PYFLOWREG_ALL_KILLS=1 $(BIN)/python -m pytest -n $(CORES) --dist worksteal tests/unit/test_faults.py \
 	  tests/unit/test_checkpoint.py tests/unit/test_checkpoint_trouble.py tests/unit/test_two_runs.py \
 	  tests/workflow/test_killed.py tests/workflow/test_interrupted.py tests/workflow/test_at_once.py
+
+test-faults: $(INSTALLED) ## every damage of every file for every stage, a disk that fails at every step
+	@PYFLOWREG_ALL_FAULTS=1 $(BIN)/python -m pytest -n $(CORES) --dist worksteal tests/unit/test_half_truths.py \
+	  tests/unit/test_failing_disk.py tests/workflow/test_half_truths.py tests/workflow/test_disks.py
 
 test-reruns: $(INSTALLED) ## every change of a session with real runs, finished and interrupted
 	@PYFLOWREG_ALL_RERUNS=1 $(BIN)/python -m pytest -n $(CORES) --dist worksteal tests/workflow/test_changes.py \

@@ -147,8 +147,7 @@ def again(*results):
 def recording_of(wildcards):
     """Return a recording. Its age says little: a file that replaces it may be an older one."""
     name = wildcards.recording
-    outdated = PLAN.outdated.needs_correction(name) and PLAN.outdated.header(name)
-    if outdated or PLAN.outdated.header_is_damaged(name):
+    if PLAN.outdated.header(name) or PLAN.outdated.header_is_damaged(name):
         again(PLAN.paths.recording(name).header)
     return ancient(PLAN.source(wildcards))
 

@@ -33,11 +33,11 @@ def tally() -> Callable[..., None]:
     return add
 
 
-def pytest_terminal_summary(terminalreporter: Any) -> None:
-    """Write the table."""
-    path = Path(os.environ[VARIABLE])
-    if not path.is_file():  # told already
+def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
+    """Write the table, once: workers come here, too."""
+    if hasattr(config, "workerinput"):
         return
+    path = Path(os.environ[VARIABLE])
     totals: dict[str, Counter[str]] = {}
     for line in path.read_text(encoding="utf-8").splitlines():
         name, counts = json.loads(line)

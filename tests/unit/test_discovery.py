@@ -108,6 +108,20 @@ def test_a_name_the_session_needs_itself(tmp_path):
     assert "final.tif" in problem
 
 
+def test_names_too_long_for_what_results_add(tmp_path):
+    make(
+        tmp_path,
+        "n" * 234 + ".tif",
+        "ü" * 118 + ".tif",
+        "m" * 233 + ".tif",
+        "-" + "é" * 116 + ".tif",
+    )
+    problems = problems_of(discover_recordings, SessionConfig(root=tmp_path))
+    assert len(problems) == 2
+    assert "nnn.tif: the name is too long by 1 byte(s): results add to it" in problems[0]
+    assert "üüü.tif: the name is too long by 3 byte(s)" in problems[1]
+
+
 def test_nothing_matches(tmp_path):
     make(tmp_path, *(f"r{i}.tiff" for i in range(12)), "folder/")
     (problem,) = problems_of(discover_recordings, SessionConfig(root=tmp_path))

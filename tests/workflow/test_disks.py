@@ -230,6 +230,42 @@ def test_ulimit(fresh: Workspace, monkeypatch: Any, capsys: Any) -> None:
     assert Command(fresh, monkeypatch, capsys)()[0] == 0
 
 
+@THOROUGH
+def test_ulimit_of_the_workflow(fresh: Workspace, monkeypatch: Any, capsys: Any) -> None:
+    command = " ".join(map(str, fresh.command()))
+    result = fresh.run(["bash", "-c", f"ulimit -f 40; exec {command}"])
+    assert result.status != 0, result.text
+    assert "files must not become larger than" in result.text
+    assert "Traceback" not in result.text
+    assert Command(fresh, monkeypatch, capsys)()[0] == 0
+    assert "Nothing to be done" in fresh.dry_run().text
+
+
+@THOROUGH
+def test_a_recording_that_vanishes_while_the_workflow_runs(fresh: Workspace) -> None:
+    """Before its turn: with one core, the others are corrected first or not at all."""
+    fresh.configure(n_workers=1)
+    away = fresh.folder / "away"
+    with subprocess.Popen(
+        fresh.command("--keep-going", "--cores", "1"),
+        cwd=fresh.folder,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        text = ""
+        for line in process.stdout:
+            text += line
+            if "stage1_compensate:" in line and not away.exists():
+                (fresh.root / "recording_03.tif").rename(away)
+    assert process.returncode != 0, text
+    assert "recording_03.tif" in text
+    away.rename(fresh.root / "recording_03.tif")
+    result = fresh.snakemake()
+    assert result.status == 0, result.text
+
+
 @MOUNTING
 def test_recordings_on_a_read_only_disk(
     fresh: Workspace, tmp_path: Path, monkeypatch: Any, capsys: Any

@@ -195,6 +195,8 @@ def requests_of(
     site = site_of(arguments.scheduler, arguments.site)
     chunk = config.align_chunk_size
     session = resources.session_job(infos, threads, precision=config.precision)
+    options = config.options_for()
+    binning = options.bin_size, options.buffer_size
     first = Request(
         name="session_stage1",
         log=folder / "logs" / f"stage1.{module.ARRAY_LOG}.log",
@@ -204,7 +206,7 @@ def requests_of(
         ),
         minutes=max(resources.stage1_runtime(info, threads) for info in infos),
         gpus=gpus_of(config),
-        disk_mb=max(resources.stage1_disk_mb(info) for info in infos),
+        disk_mb=max(resources.stage1_disk_mb(info, options.save_w, *binning) for info in infos),
         site=site,
         array=len(infos),
         at_once=arguments.at_once,

@@ -33,10 +33,15 @@ def _system_number(error: BaseException) -> int | None:
 
 
 def _way_out(path: Path, number: int | None) -> str:
-    blocking = next((f for f in path.parents if f.exists() and not f.is_dir()), None)
+    # os.path answers False where a Path raises, as for names that are too long.
+    above = (f for f in path.parents if os.path.exists(f))  # noqa: PTH110
+    files = (f for f in above if not os.path.isdir(f))  # noqa: PTH112
+    blocking = next(files, None)
     if blocking is not None:
         return f"{blocking} is a file, not a folder: rename it, or choose another output folder"
-    if path.is_dir():
+    if number == errno.ENAMETOOLONG:
+        return "Choose a shorter name"
+    if os.path.isdir(path):  # noqa: PTH112
         return "There is a folder of that name: rename it, or choose another output folder"
     if number in _FULL:
         return "Free space on that disk, or choose another output folder, and run again"

@@ -356,19 +356,14 @@ class SessionConfig(Settings):
                 result[name] = getattr(self, name)
         if "backend_params" in result:
             result["backend_params"] = self.used_backend_params
-        if result.get("input_options"):
-            result["input_options"] = _without_nothing(result["input_options"])
+        if table := result.get("input_options"):  # nothing says the same as no key
+            result["input_options"] = {key: v for key, v in table.items() if v is not None}
         if stage == 1:
             result["flow_options"] = plain_options(self.options_for())
         if stage == 2:
             # The rigid shift is found in the weighted mean of the channels.
             result["weight"] = plain_options(self.options_for())["weight"]
         return result
-
-
-def _without_nothing(table: Mapping[str, Any]) -> dict[str, Any]:
-    """A key whose value is nothing says the same as no key."""
-    return {key: value for key, value in table.items() if value is not None}
 
 
 def get_array_task_id() -> int:

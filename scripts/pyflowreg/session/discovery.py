@@ -15,6 +15,8 @@ from pyflowreg.settings import nearest
 
 MAX_SHOWN = 10
 _DOUBLE_SUFFIXES = (".ome.tif", ".ome.tiff", ".ome.btf", ".ome.tf2", ".ome.tf8")
+_NAME_BYTES = 255  # on all usual file systems
+_LONGEST = "{}_valid_idx_aligned.png"
 _RESERVED = ("final", ".", "..")
 
 
@@ -238,5 +240,11 @@ def _name_problems(recordings: Sequence[Recording]) -> list[str]:
         "would replace those of the session. Rename it."
         for recording in recordings
         if recording.name in _RESERVED  # . and .. are folders that exist
+    )
+    problems.extend(
+        f"{recording.path}: the name is too long by {excess} byte(s): results add to it, as in "
+        f"{_LONGEST.format('...')}, and names may have {_NAME_BYTES}. Rename it."
+        for recording in recordings
+        if (excess := len(os.fsencode(_LONGEST.format(recording.name))) - _NAME_BYTES) > 0
     )
     return problems

@@ -17,6 +17,7 @@ from pyflowreg.io.file_lock import FileLock, holder
 from pyflowreg.motion_correction.folder_lock import LOCK
 from pyflowreg.session.config import SessionConfig
 from pyflowreg.session.outputs import SessionPaths, session_paths
+from pyflowreg.session.preflight import folder_problems, preflight
 
 _held: ContextVar[frozenset[Path]] = ContextVar(
     "sessions held by this process", default=frozenset()
@@ -37,6 +38,8 @@ def session_lock(config: SessionConfig, *, alone: bool = False) -> Iterator[None
 
     Raises
     ------
+    ConfigError
+        If its output folders cannot be written; then it tells all problems of the session.
     OutputError
         If another run works on it.
     """
@@ -45,6 +48,8 @@ def session_lock(config: SessionConfig, *, alone: bool = False) -> Iterator[None
     if path in _held.get() or not paths.root.is_dir():  # what is missing is told elsewhere
         yield
         return
+    if folder_problems(config):  # before the lock's own folder, which knows no settings
+        preflight(config)
     with FileLock(path, f"The session {paths.root}", shared=not alone):
         token = _held.set(_held.get() | {path})
         try:

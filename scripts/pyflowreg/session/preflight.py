@@ -19,6 +19,7 @@ from pyflowreg.session.discovery import Recording, centre_index, discover_record
 from pyflowreg.session.outputs import session_paths
 from pyflowreg.session.path_safety import path_problems
 from pyflowreg.session.sources import header_mark
+from pyflowreg.session.status import file_identity
 
 MAX_PROBLEMS = 20
 
@@ -100,7 +101,7 @@ def inspect_recording(
     from pyflowreg.io import open_reader
 
     with open_reader(path, input_options or None) as reader:
-        mark = header_mark(Path(path), input_options)
+        mark = header_mark(file_identity(Path(path)), input_options)
         frames, height, width, channels = (int(extent) for extent in reader.shape)
         dtype = np.dtype(reader.dtype)
     if frames < 2:
@@ -139,7 +140,7 @@ def preflight(config: SessionConfig) -> Session:
         truncated files, recordings that differ in size or channels, a centre that is none of
         them, folders that cannot be written, a backend that is not installed.
     """
-    problems = [*_backend_problems(config), *_folder_problems(config)]
+    problems = [*_backend_problems(config), *folder_problems(config)]
     try:
         recordings = discover_recordings(config)
     except ConfigError as error:
@@ -177,8 +178,8 @@ def _backend_problems(config: SessionConfig) -> list[str]:
     return []
 
 
-def _folder_problems(config: SessionConfig) -> list[str]:
-    """Return problems of the two output folders."""
+def folder_problems(config: SessionConfig) -> list[str]:
+    """Return problems of the two output folders, as lines; empty if results can be written."""
     paths = session_paths(config)
     root = os.path.realpath(paths.root)
     problems = []

@@ -7,7 +7,7 @@ whatever the times of files say. The command and Snakemake ask the same function
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,31 +36,31 @@ def correction_sources(settings: Mapping[str, Any], recording: Recording) -> dic
     return {"settings": settings, "input": file_identity(recording.path)}
 
 
-def correction_fingerprint(settings: Mapping[str, Any], recording: Recording) -> str:
+def correction_fingerprint(settings: Mapping[str, Any], identity: Sequence[Any]) -> str:
     """Return the fingerprint that status.json has if stage 1 is finished and current.
 
     Parameters
     ----------
     settings : mapping
         `SessionConfig.settings_of_stage(1)`.
-    recording : Recording
-        One of its recordings.
+    identity : sequence
+        `file_identity` of the recording.
 
     Returns
     -------
     str
         64 hexadecimal digits.
     """
-    return digest(*correction_sources(settings, recording).values())
+    return digest(settings, identity)
 
 
-def header_mark(path: Path, input_options: Mapping[str, Any] | None) -> str:
+def header_mark(identity: Sequence[Any], input_options: Mapping[str, Any] | None) -> str:
     """Return a fingerprint of what the header of a recording depends on.
 
     Parameters
     ----------
-    path : Path
-        The recording.
+    identity : sequence
+        `file_identity` of the recording.
     input_options : mapping, optional
         How to read it.
 
@@ -70,7 +70,7 @@ def header_mark(path: Path, input_options: Mapping[str, Any] | None) -> str:
         64 hexadecimal digits.
     """
     options = {key: value for key, value in (input_options or {}).items() if value is not None}
-    return digest(options, file_identity(path))
+    return digest(options, identity)
 
 
 def corrected(paths: RecordingPaths) -> Any:

@@ -35,9 +35,15 @@ from pyflowreg.session.path_safety import check_paths
 from pyflowreg.session.preflight import inspect_recording, preflight
 from pyflowreg.session.records import stage1_record
 from pyflowreg.session.room import room_remark
-from pyflowreg.session.sources import correction_sources
+from pyflowreg.session.sources import correction_sources, header_mark
 from pyflowreg.session.stage1_files import Stage1Files, stage1_contents
-from pyflowreg.session.status import digest, load_status, write_status
+from pyflowreg.session.status import (
+    digest,
+    file_identity,
+    load_status,
+    read_status,
+    write_status,
+)
 
 __all__ = [
     "atomic_save_npy",
@@ -222,6 +228,10 @@ def _is_finished(config: SessionConfig, recording: Recording) -> bool:
     record = stage1_record(config, recording.name)
     if not record.path.is_file():
         record.write()
+    header = recording_paths(config, recording.name).header
+    mark = header_mark(file_identity(recording.path), config.input_options)
+    if header.exists() and read_status(header).get("made_of") != mark:
+        atomic_write_json(header, inspect_recording(recording.path, config.input_options))
     return True
 
 

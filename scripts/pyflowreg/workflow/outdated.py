@@ -8,7 +8,7 @@ so that the workflow makes again what the command makes again.
 from __future__ import annotations
 
 from functools import cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pyflowreg.session.outputs import RecordingPaths
 from pyflowreg.session.records import read_sources
@@ -22,7 +22,7 @@ from pyflowreg.session.sources import (
     mask_sources,
     video_sources,
 )
-from pyflowreg.session.status import read_status
+from pyflowreg.session.status import file_identity, read_status
 from pyflowreg.workflow.resources import DamagedHeaderError, read_header
 
 if TYPE_CHECKING:
@@ -42,6 +42,7 @@ class Outdated:
         self._plan = plan
         self._settings = plan.config.settings_of_stage(1)
         self.correction = cache(self._correction)
+        self._identity = cache(self._look)
         self._corrected = cache(lambda name: corrected(self._files(name)))
         self._field_sources = cache(lambda name: read_sources(plan.stage2_record_of(name)))
 
@@ -67,12 +68,21 @@ class Outdated:
         """Whether stage 1 was done with the current settings, but with another recording."""
         if not self._plan.stage1_record_of(name).is_file():
             return False
-        recording = self._plan.recording(name)
+        identity = self._identity(name)
+        if identity is None:
+            return False
         made = read_status(self._files(name).status).get("fingerprint")
-        return bool(made != correction_fingerprint(self._settings, recording))
+        return bool(made != correction_fingerprint(self._settings, identity))
+
+    def _look(self, name: str) -> list[Any] | None:
+        """Size and time of a recording; None if it is not there, which is told elsewhere."""
+        try:
+            return file_identity(self._plan.recording(name).path)
+        except OSError:
+            return None
 
     def header(self, name: str) -> bool:
-        """Return whether the header that stage 1 needs is of another recording.
+        """Return whether the header is of another recording, or cannot be read.
 
         Parameters
         ----------
@@ -84,10 +94,11 @@ class Outdated:
         bool
             False if there is none.
         """
-        header = read_status(self._files(name).header)
-        options = self._settings["input_options"]
-        mark = header_mark(self._plan.recording(name).path, options)
-        return bool(header) and header.get("made_of") != mark
+        header, identity = self._files(name).header, self._identity(name)
+        if identity is None or not header.exists():
+            return False
+        mark = header_mark(identity, self._settings["input_options"])
+        return bool(read_status(header).get("made_of") != mark)
 
     def header_is_damaged(self, name: str) -> bool:
         """Return whether there is a header that nobody can read."""
