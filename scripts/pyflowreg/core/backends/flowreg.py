@@ -24,6 +24,12 @@ MEDIAN_ABOVE = 5
 """Increments are median filtered on levels whose sides are both longer than this (pixels)."""
 
 
+def missing(backend_params: dict[str, Any]) -> str | None:
+    """Why the backend cannot run here; it always can."""
+    del backend_params
+    return None
+
+
 def create(backend_params: dict[str, Any]) -> FlowregBackend:
     """Make the backend; it has no settings of its own."""
     del backend_params
