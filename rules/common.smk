@@ -43,7 +43,7 @@ def check_headers():
     from pyflowreg.session.preflight import preflight
 
     try:
-        return preflight(PLAN.config).infos
+        return preflight(PLAN.config, here=not ON_CLUSTER).infos
     except PyflowregError as error:
         stop(error)
 
@@ -98,13 +98,13 @@ def job_mb(memory, attempt):
 def stage1_mem_mb(wildcards, input, threads, attempt):
     header = resources.read_header(input.header)
     precision = PLAN.config.precision
-    memory = resources.stage1_mem_mb(header, threads, attempt, precision)
+    memory = resources.stage1_mem_mb(header, threads, attempt, precision, PLAN.needs)
     return job_mb(memory, attempt)
 
 
 def stage1_runtime(wildcards, input, threads, attempt):
     return resources.stage1_runtime(
-        resources.read_header(input.header), threads, attempt
+        resources.read_header(input.header), threads, attempt, PLAN.needs
     )
 
 
@@ -114,7 +114,9 @@ def stage1_disk_mb(wildcards, input):
 
 def session_job(input, threads, attempt):
     headers = map(resources.read_header, input.headers)
-    return resources.session_job(headers, threads, attempt, PLAN.config.precision)
+    return resources.session_job(
+        headers, threads, attempt, PLAN.config.precision, PLAN.needs
+    )
 
 
 def session_mem_mb(wildcards, input, threads, attempt):
@@ -127,7 +129,8 @@ def session_runtime(wildcards, input, threads, attempt):
 
 def align_mem_mb(wildcards, input, attempt):
     header = resources.read_header(input.header)
-    memory = resources.align_mem_mb(header, PLAN.config.align_chunk_size, attempt)
+    chunk, libraries = PLAN.config.align_chunk_size, PLAN.align_libraries_mb
+    memory = resources.align_mem_mb(header, chunk, attempt, libraries)
     return job_mb(memory, attempt)
 
 

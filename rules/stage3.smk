@@ -46,6 +46,7 @@ rule stage3_align:
         "../envs/cpu.yaml"
     threads: PLAN.threads(CORES)
     resources:
+        gpu=PLAN.align_gpus,
         mem_mb=align_mem_mb,
         runtime=align_runtime,
         disk_mb=align_disk_mb,

@@ -1,129 +1,43 @@
 """Flow backends by name; nothing is imported until a backend is asked for.
 
-An entry says where a backend is and what it needs; `pyflowreg.core.backend_types` says what its
-module has to offer. This module is read in every job of the workflow: no numerical libraries.
+`pyflowreg.core.backend_entries` says where a backend is and what it needs,
+`pyflowreg.core.backend_types` what its module has to offer. This module is read in every job of
+the workflow: no numerical libraries.
 """
 
 from __future__ import annotations
 
 import difflib
 import importlib.util
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from pyflowreg.core import backend_params as kinds
-from pyflowreg.core.backend_params import Param, completed
+from pyflowreg.core.backend_entries import BACKENDS, CHUNK_BYTES, BackendEntry, HostNeeds
 from pyflowreg.core.backend_types import Backend, FlowPlan
 from pyflowreg.errors import BackendError, ConfigError
 
 __all__ = [
     "BACKENDS",
+    "CHUNK_BYTES",
     "Availability",
     "Backend",
     "BackendEntry",
     "FlowPlan",
+    "HostNeeds",
     "availability",
     "check_backend",
     "check_params",
     "get_backend",
+    "host_needs",
+    "refusal",
     "result_params",
+    "table",
+    "unused_setting",
+    "uses_gpu",
 ]
-
-CHUNK_BYTES = 24 * 2**20
-"""Size of one chunk of frames with its fields in float64, on the host."""
-
-
-def _is_gpu(params: Mapping[str, Any]) -> bool:
-    return str(params["device"]) != "cpu"
-
-
-def _never(params: Mapping[str, Any]) -> bool:
-    del params
-    return False
-
-
-@dataclass(frozen=True)
-class BackendEntry:
-    """What is known about a backend without importing it.
-
-    Parameters
-    ----------
-    name : str
-        Value of `flow_backend`.
-    module : str
-        Module with `create` and `missing`, see `backend_types`.
-    summary : str
-        What it is, in a few words.
-    extra : str, optional
-        Optional dependencies of this project it needs (``pip install .[extra]``).
-    imports : tuple of str
-        Modules that come with the extra; looked for, not imported, to see if it is installed.
-    params : tuple of Param
-        Keys of `backend_params`.
-    unused : tuple of str
-        Settings of the flow (names of `OFOptions`) it has no use for: values other than the
-        defaults are refused.
-    uses_gpu : callable
-        Whether it computes on a GPU, from all values of its `params`.
-    chunk_bytes : int
-        Frames it is given at a time, as bytes of a frame with its field in float64 on the host:
-        (C + 2) * 8 per pixel. Memory is reserved for it before any job starts.
-    """
-
-    name: str
-    module: str
-    summary: str
-    extra: str | None = None
-    imports: tuple[str, ...] = ()
-    params: tuple[Param, ...] = ()
-    unused: tuple[str, ...] = ()
-    uses_gpu: Callable[[Mapping[str, Any]], bool] = _never
-    chunk_bytes: int = CHUNK_BYTES
-
-    def values(self, given: Mapping[str, Any] | None = None) -> dict[str, Any]:
-        """Values of all keys of `backend_params`, defaults filled in."""
-        return completed(self.params, given or {})
-
-
-_ENTRIES = (
-    BackendEntry(
-        "flowreg",
-        "pyflowreg.core.backends.flowreg",
-        "compiled kernels on the CPU; every computer has it",
-    ),
-    BackendEntry(
-        "flowreg_cuda",
-        "pyflowreg.core.backends.flowreg_cuda",
-        "the same results on an NVIDIA GPU",
-        extra="cuda",
-        imports=("cupy",),
-        params=(kinds.device(("cuda",), "cuda:0"),),
-        uses_gpu=_is_gpu,
-        chunk_bytes=1536 * 2**20,
-    ),
-    BackendEntry(
-        "flowreg_torch",
-        "pyflowreg.core.backends.flowreg_torch",
-        "nearly the same results with PyTorch, on any of its devices",
-        extra="torch",
-        imports=("torch",),
-        params=(kinds.device(("cuda", "mps", "cpu"), "cuda:0"),),
-        uses_gpu=_is_gpu,
-        chunk_bytes=192 * 2**20,
-    ),
-    BackendEntry(
-        "diso",
-        "pyflowreg.core.backends.diso",
-        "OpenCV's dense inverse search: another method, on the CPU",
-        extra="diso",
-        imports=("cv2",),
-    ),
-)
-BACKENDS = {entry.name: entry for entry in _ENTRIES}
-"""All backends by name."""
 
 
 @dataclass(frozen=True)
@@ -164,7 +78,7 @@ def install_command(extra: str) -> str:
     repository = Path(__file__).resolve().parents[3]
     if (repository / "pyproject.toml").is_file():
         return f'python -m pip install -e "{repository}[{extra}]"'
-    return f'python -m pip install ".[{extra}]" in a copy of this project\'s repository'
+    return f'python -m pip install ".[{extra}]"'
 
 
 def _not_installed(entry: BackendEntry) -> str | None:
@@ -175,10 +89,10 @@ def _not_installed(entry: BackendEntry) -> str | None:
         except (ImportError, ValueError):  # a parent is missing, or something odd took its place
             found = False
         if not found and module == entry.module:
-            return "this version does not have it yet"
+            return "this version does not have it"
         if not found:
             assert entry.extra is not None
-            return f"{module} is not installed; install it with {install_command(entry.extra)}"
+            return f"{module} is not installed; install it with `{install_command(entry.extra)}`"
     return None
 
 
@@ -203,7 +117,7 @@ def availability(
     """
     entry = entry_of(name)
     why = _not_installed(entry)
-    if why is None and on_this_machine:
+    if why is None and on_this_machine and entry.imports:
         try:
             why = import_module(entry.module).missing(entry.values(params))
         except ImportError as error:
@@ -227,6 +141,29 @@ def check_backend(
         raise BackendError(f"flow_backend {name} is not available: {found.why}.")
 
 
+def table() -> list[str]:
+    """Describe all backends, and whether they can be used on this machine, one line each.
+
+    Returns
+    -------
+    list of str
+        Name, device, "available" or "missing", and what it is or why it is missing. A backend that
+        computes on several devices has a line for each, unless it is not installed.
+    """
+    rows = []
+    for entry in BACKENDS.values():
+        installed = availability(entry.name, on_this_machine=False).available
+        for device in (entry.devices if installed else ()) or ("",):
+            found = availability(entry.name, {"device": device} if device else None)
+            state = "available" if found.available else "missing"
+            rows.append((entry.name, device, state, found.why or entry.summary))
+    widths = [max(len(row[column]) for row in rows) for column in range(3)]
+    return [
+        "  ".join([*(text.ljust(width) for text, width in zip(row, widths, strict=False)), row[3]])
+        for row in rows
+    ]
+
+
 def check_params(name: str, params: Mapping[str, Any]) -> None:
     """Refuse keys of `backend_params` that a backend does not know, and values it cannot use.
 
@@ -237,7 +174,7 @@ def check_params(name: str, params: Mapping[str, Any]) -> None:
     """
     from pyflowreg.settings import shown, unknown_key
 
-    known = {param.name: param for param in BACKENDS[name].params}
+    known = {param.name: param for param in entry_of(name).params}
     problems = []
     for key, value in params.items():
         param = known.get(key)
@@ -265,7 +202,7 @@ def result_params(name: str, params: Mapping[str, Any]) -> dict[str, Any]:
     dict
         For records and fingerprints.
     """
-    entry = BACKENDS[name]
+    entry = entry_of(name)
     values = entry.values(params)
     return {
         param.name: param.in_results(values[param.name])
@@ -274,10 +211,46 @@ def result_params(name: str, params: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
+def refusal(name: str, params: Mapping[str, Any], precision: str) -> str | None:
+    """Say why a backend cannot compute with these settings; None if it can."""
+    entry = entry_of(name)
+    why = entry.refuses(entry.values(params), precision)
+    return None if why is None else f"flow_backend {name}: {why}."
+
+
+def unused_setting(name: str, key: str, value: object, default: object) -> str | None:
+    """Say that a backend has no use for the value of a setting; None if it has, or if unset.
+
+    Parameters
+    ----------
+    name : str
+        Name of the backend.
+    key : str
+        Name of the setting in `OFOptions` or `SessionConfig`.
+    value, default : object
+        Its value, and the one it has if nobody sets it.
+    """
+    entry = entry_of(name)
+    if key not in entry.unused or value == default:
+        return None
+    from pyflowreg.settings import shown
+
+    return (
+        f"{key}: {shown(value)} would have no effect, because flow_backend {name} has no use for "
+        f"it; remove it ({entry.instead})."
+    )
+
+
 def uses_gpu(name: str, params: Mapping[str, Any]) -> bool:
     """Tell whether a backend computes on a GPU with these settings."""
-    entry = BACKENDS[name]
+    entry = entry_of(name)
     return entry.uses_gpu(entry.values(params))
+
+
+def host_needs(name: str, params: Mapping[str, Any]) -> HostNeeds:
+    """Return what a job with this backend needs of the machine it runs on."""
+    entry = entry_of(name)
+    return replace(entry.needs(entry.values(params)), chunk_bytes=entry.chunk_bytes)
 
 
 def get_backend(name: str, backend_params: Mapping[str, Any] | None = None) -> Backend:

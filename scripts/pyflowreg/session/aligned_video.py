@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pyflowreg.core.backend_registry import BACKENDS, get_backend
+from pyflowreg.core.backend_types import Warps
 from pyflowreg.core.compilation.log import compile_log
 from pyflowreg.core.numerics import to_dtype
 from pyflowreg.core.threads import Behind, ahead
@@ -74,6 +76,7 @@ def align_sequence_video(
     chunk_size: int = 64,
     output_format: str = "TIFF",
     threads: int = 1,
+    backend: Warps | None = None,
 ) -> Path:
     """Write a corrected recording in the centre's grid.
 
@@ -93,6 +96,8 @@ def align_sequence_video(
         Format of the video.
     threads : int
         Frames warped at the same time.
+    backend : Warps, optional
+        A flow backend that warps; by default compiled kernels on the CPU do.
 
     Returns
     -------
@@ -121,7 +126,11 @@ def align_sequence_video(
         ):
             done = 0
             for frames in ahead(_blocks(reader, _block_length(chunk_size, threads))):
-                aligned = align_sequence(frames, displacement, fill, "cubic", threads)
+                if backend is None:
+                    aligned = align_sequence(frames, displacement, fill, "cubic", threads)
+                else:
+                    warped = backend.warp_frames(frames, displacement, fill, frames.dtype, threads)
+                    aligned = warped.frames
                 behind.submit(writer.write, aligned)
                 done += len(frames)
                 compile_log.report()
@@ -167,6 +176,14 @@ def _is_current(
             return bool(video.shape == frames.shape and video.dtype == frames.dtype)
     except InputError:
         return False
+
+
+def _warping_backend(config: SessionConfig) -> Warps | None:
+    """Return the session's backend if it warps."""
+    if not BACKENDS[config.flow_backend].warps:
+        return None
+    backend = get_backend(config.flow_backend, config.used_backend_params)
+    return backend if isinstance(backend, Warps) else None
 
 
 def align_recording(
@@ -223,6 +240,7 @@ def align_recording(
         chunk_size=config.align_chunk_size,
         output_format=config.align_output_format,
         threads=threads or threads_of(config),
+        backend=_warping_backend(config),
     )
     if displacement is not None:
         # Older than its sources: it is not what the saved field gives, and made again with that.

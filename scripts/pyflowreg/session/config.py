@@ -10,15 +10,10 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
+from pyflowreg.core.backend_registry import BACKENDS, result_params
 from pyflowreg.errors import ConfigError
-from pyflowreg.motion_correction.options import (
-    BACKEND_PARAMS,
-    Backend,
-    DataTerm,
-    OFOptions,
-    check_backend_params,
-    check_input_options,
-)
+from pyflowreg.motion_correction.backend_settings import check_backend_params, unused_settings
+from pyflowreg.motion_correction.options import Backend, DataTerm, OFOptions, check_input_options
 from pyflowreg.session import config_files
 from pyflowreg.session.flow_options import checked_flow_options
 from pyflowreg.settings import Allowed, FilePath, Flag, Number, Settings, Whole, shown
@@ -91,12 +86,12 @@ class SessionConfig(Settings):
     )
     flow_backend: Backend = Field(
         "flowreg",
-        description="Implementation of the optical flow; this release has flowreg (CPU).",
+        description="Implementation of the optical flow: flowreg (CPU) needs nothing else.",
         json_schema_extra={"stages": [1, 2]},
     )
     backend_params: Table = Field(
         default_factory=dict,
-        description="Settings of the backend, for example device; flowreg needs none.",
+        description="Settings of the backend, for example device; flowreg has none.",
         json_schema_extra={"stages": [1, 2]},
     )
     numerics: Literal["standard", "matlab"] = Field(
@@ -165,7 +160,7 @@ class SessionConfig(Settings):
     @property
     def used_backend_params(self) -> dict[str, Any]:
         """The part of `backend_params` the chosen backend knows."""
-        known = BACKEND_PARAMS[self.flow_backend]
+        known = {param.name for param in BACKENDS[self.flow_backend].params}
         return {key: value for key, value in self.backend_params.items() if key in known}
 
     @classmethod
@@ -221,7 +216,13 @@ class SessionConfig(Settings):
 
     @model_validator(mode="after")
     def _across(self) -> Self:
-        check_backend_params(self.flow_backend, self.backend_params)
+        check_backend_params(self.flow_backend, self.backend_params, self.precision)
+        problems = unused_settings(self.flow_backend, self)
+        if BACKENDS[self.flow_backend].unused:
+            own = OFOptions(**checked_flow_options(self.flow_options))
+            problems += unused_settings(self.flow_backend, own, "flow_options.")
+        if problems:
+            raise ConfigError(problems)
         return self
 
     @classmethod
@@ -349,7 +350,7 @@ class SessionConfig(Settings):
             if isinstance(stages, list) and stage in stages:
                 result[name] = getattr(self, name)
         if "backend_params" in result:
-            result["backend_params"] = self.used_backend_params
+            result["backend_params"] = result_params(self.flow_backend, self.backend_params)
         if stage == 1:
             result["flow_options"] = plain_options(self.options_for())
         if stage == 2:

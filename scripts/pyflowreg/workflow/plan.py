@@ -11,6 +11,8 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
+from pyflowreg.core.backend_entries import BACKENDS, HostNeeds
+from pyflowreg.core.backend_registry import host_needs, uses_gpu
 from pyflowreg.errors import ConfigError
 from pyflowreg.motion_correction.options import OFOptions
 from pyflowreg.session import records
@@ -21,7 +23,6 @@ from pyflowreg.workflow import braces, scale
 
 DEFAULT_CLUSTER_THREADS = 8
 MANY_RECORDINGS = 50
-GPU_BACKENDS = ("flowreg_cuda", "flowreg_torch")
 WILDCARD = "{recording}"
 
 
@@ -38,8 +39,7 @@ def gpus_of(config: SessionConfig) -> int:
     int
         1 for a backend that uses one, unless `backend_params.device` is cpu.
     """
-    device = str(config.used_backend_params.get("device", ""))
-    return int(config.flow_backend in GPU_BACKENDS and device != "cpu")
+    return int(uses_gpu(config.flow_backend, config.backend_params))
 
 
 def _beside(name: str, files: RecordingPaths) -> Path:
@@ -297,6 +297,21 @@ class Plan:
     def gpus(self) -> int:
         """GPUs of a job that computes the optical flow: 1 for a backend that uses one."""
         return gpus_of(self.config)
+
+    @property
+    def align_gpus(self) -> int:
+        """GPUs of a job that writes an aligned video: 1 for a backend that warps on one."""
+        return self.gpus * BACKENDS[self.config.flow_backend].warps
+
+    @property
+    def align_libraries_mb(self) -> int:
+        """Memory of the libraries of a backend that warps, MB."""
+        return self.needs.libraries_mb * BACKENDS[self.config.flow_backend].warps
+
+    @property
+    def needs(self) -> HostNeeds:
+        """What jobs that compute the optical flow need of the machine they run on."""
+        return host_needs(self.config.flow_backend, self.config.backend_params)
 
     def threads(self, cores: int | None) -> int:
         """Return the threads of one recording's motion correction.
