@@ -12,7 +12,7 @@ rule stage2_between_avgs:
     log:
         "<logs>/stage2_between_avgs.log",
     conda:
-        "../envs/cpu.yaml"
+        PLAN.environment
     threads: PLAN.threads(CORES)
     resources:
         gpu=PLAN.gpus,

@@ -43,7 +43,7 @@ rule stage3_align:
     log:
         "<logs>/stage3_align/{recording}.log",
     conda:
-        "../envs/cpu.yaml"
+        PLAN.align_environment
     threads: PLAN.threads(CORES)
     resources:
         gpu=PLAN.align_gpus,

@@ -37,7 +37,7 @@ def _refuse_unusable(name: str, array: NDArray[Any]) -> None:
         squares = float(np.dot(flat, flat))  # one quick pass; too large a sum says nothing
     if squares <= LARGEST**2:
         return
-    if np.abs(array).max() <= LARGEST:
+    if float(np.abs(array).max()) <= LARGEST:  # not in float16, which does not reach so far
         return
     if not np.isfinite(array).all():
         raise ValueError(

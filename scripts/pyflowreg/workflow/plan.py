@@ -24,6 +24,7 @@ from pyflowreg.workflow import braces, scale
 DEFAULT_CLUSTER_THREADS = 8
 MANY_RECORDINGS = 50
 WILDCARD = "{recording}"
+CPU_ENVIRONMENT = "../envs/cpu.yaml"
 
 
 def gpus_of(config: SessionConfig) -> int:
@@ -302,6 +303,17 @@ class Plan:
     def align_gpus(self) -> int:
         """GPUs of a job that writes an aligned video: 1 for a backend that warps on one."""
         return self.gpus * BACKENDS[self.config.flow_backend].warps
+
+    @property
+    def environment(self) -> str:
+        """Conda environment of a job that computes the optical flow, relative to the rules."""
+        extra = BACKENDS[self.config.flow_backend].extra
+        return f"../envs/{extra}.yaml" if extra else CPU_ENVIRONMENT
+
+    @property
+    def align_environment(self) -> str:
+        """Conda environment of a job that writes an aligned video."""
+        return self.environment if BACKENDS[self.config.flow_backend].warps else CPU_ENVIRONMENT
 
     @property
     def align_libraries_mb(self) -> int:

@@ -142,21 +142,21 @@ class _Level:
         self,
         found: PlanLevel,
         parameters: FlowParameters,
-        frame: tuple[int, int],
+        fixed: torch.Tensor,
         coarse: tuple[int, int],
-        device: torch.device,
     ) -> None:
         self._parameters = parameters
         self._found = found
         level = found.level
         size = (level.height, level.width)
-        self.dtype = getattr(torch, found.dtype.name)
         self._hx, self._hy = level.hx, level.hy
-        self._fixed = torch.from_numpy(found.fixed).to(device)
-        self._energies = to_tensor(found.energies.astype(found.dtype), self._fixed)[:, None, None]
+        height, width = fixed.shape[-2:]
+        self._resize_frame = Resizer((height, width), size, found.dtype, fixed.device)
+        self.resize_field = Resizer(coarse, size, found.dtype, fixed.device)
+        # As the moving frames are, and not `found.fixed`: equal frames have to stay equal.
+        self._fixed = self._resize_frame(fixed[None])[0]
+        self._energies = flat_energy(self._fixed[None], self._hx, self._hy)
         self._solver = LevelSolver(found.settings, to_tensor(found.weight, self._fixed))
-        self._resize_frame = Resizer(frame, size, found.dtype, device)
-        self.resize_field = Resizer(coarse, size, found.dtype, device)
 
     def refine(self, full: torch.Tensor, field: torch.Tensor, warp: bool) -> torch.Tensor:
         """Improve displacements (T, 2, h, w) of frames (T, C, H, W)."""
@@ -216,10 +216,12 @@ class TorchPlan:
         height, width, channels = fixed.shape
         self._size = (height, width)
         device = backend.device
+        planes = np.ascontiguousarray(np.moveaxis(fixed, -1, 0), parameters.dtype)
+        frame = torch.from_numpy(planes).to(device)
         self._levels = []
         coarse = self._size
         for found in plan_levels(fixed, parameters, has_float64=device.type != "mps"):
-            self._levels.append(_Level(found, parameters, self._size, coarse, device))
+            self._levels.append(_Level(found, parameters, frame, coarse))
             coarse = (found.level.height, found.level.width)
         self._finish = Resizer(coarse, self._size, parameters.dtype, device)
         plane = height * width * parameters.dtype.itemsize
