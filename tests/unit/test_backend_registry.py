@@ -163,7 +163,7 @@ def test_the_list_tells_how_to_install(capsys):
         (
             "flowreg_torch",
             {"device": "gpu"},
-            "'gpu' is not allowed; allowed: cuda:<number>",
+            "'gpu' is not allowed; allowed: cuda:N or mps or cpu",
         ),
         ("flowreg_torch", {"device": 0}, "device: 0 is not allowed"),
         ("flowreg_torch", {"dtype": "float16"}, "one of float32, float64"),

@@ -84,7 +84,7 @@ def device(kinds: Sequence[str], default: str) -> Param:
     default : str
         Device if none is given.
     """
-    known = [f"{kind}:<number>" if kind == "cuda" else kind for kind in kinds]
+    known = [f"{kind}:N" if kind == "cuda" else kind for kind in kinds]
     numbered = "|".join(rf"{kind}(:\d+)?" if kind == "cuda" else kind for kind in kinds)
 
     def check(value: Any) -> bool:
@@ -95,7 +95,7 @@ def device(kinds: Sequence[str], default: str) -> Param:
         default,
         " or ".join(known),
         check,
-        "Where it is computed; a number counts the devices that CUDA_VISIBLE_DEVICES leaves.",
+        "Where it is computed.",
         lambda value: str(value).partition(":")[0],
     )
 
