@@ -1,4 +1,7 @@
-"""The flow backends and devices tests go through; those that are not here are skipped.
+"""The flow backends and devices tests go through.
+
+Of one that is not installed there is one test, which is skipped with the reason; of one that is,
+all tests are skipped for devices that are not here.
 
 ``PYFLOWREG_REQUIRE_BACKENDS`` names some that must be here, so that nothing is skipped unnoticed:
 ``PYFLOWREG_REQUIRE_BACKENDS="flowreg_torch-cpu diso" pytest tests -m backends``.
@@ -56,7 +59,8 @@ ALL = [
     for entry in BACKENDS.values()
     for device in entry.devices or ("",)
 ]
-OTHERS = [choice for choice in ALL if choice.name != "flowreg"]
+INSTALLED = [choice for choice in ALL if availability(choice.name, on_this_machine=False).available]
+OTHERS = [choice for choice in INSTALLED if choice.name != "flowreg"]
 
 
 def required(choice: Choice) -> Choice:

@@ -8,7 +8,7 @@ import pytest
 from pyflowreg.core.numerics import MIN_SIDE
 from pyflowreg.errors import BackendError
 
-from ..backends import ALL, required
+from ..backends import ALL, INSTALLED, required
 from ..unit.scenes import interior, seen
 
 pytestmark = pytest.mark.backends
@@ -18,9 +18,15 @@ STAGE1 = {"alpha": 1.5, "eta": 0.8, "a_smooth": 1.0, "update_lag": 5, "iteration
 FAST = {"alpha": (1.5, 1.5), "eta": 0.6, "a_smooth": 1.0, "update_lag": 5, "iterations": 10}
 
 
-@pytest.fixture(params=ALL, ids=lambda choice: choice.id)
+@pytest.fixture(params=INSTALLED, ids=lambda choice: choice.id)
 def backend(request):
     return required(request.param)
+
+
+@pytest.mark.parametrize("choice", ALL, ids=lambda choice: choice.id)
+def test_is_here(choice):
+    """Skipped, with the reason, where it is not; fails where it has to be."""
+    required(choice)
 
 
 @pytest.fixture

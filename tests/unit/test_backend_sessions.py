@@ -17,6 +17,8 @@ from ..backends import OTHERS, required
 from .scenes import save_session, seen
 
 pytestmark = pytest.mark.backends
+if not OTHERS:
+    pytest.skip("no other backend is installed", allow_module_level=True)
 
 OFFSETS = [(0, 0), (2, 1), (-1.5, 2)]
 
