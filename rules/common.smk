@@ -112,19 +112,28 @@ def stage1_disk_mb(wildcards, input):
     return resources.stage1_disk_mb(resources.read_header(input.header), PLAN.save_w)
 
 
-def session_job(input, threads, attempt):
+def session_job(input, threads, attempt, needs):
     headers = map(resources.read_header, input.headers)
     return resources.session_job(
-        headers, threads, attempt, PLAN.config.precision, PLAN.needs
+        headers, threads, attempt, PLAN.config.precision, needs
     )
 
 
-def session_mem_mb(wildcards, input, threads, attempt):
-    return job_mb(session_job(input, threads, attempt).mem_mb, attempt)
+def fields_mem_mb(wildcards, input, threads, attempt):
+    return job_mb(session_job(input, threads, attempt, PLAN.needs).mem_mb, attempt)
 
 
-def session_runtime(wildcards, input, threads, attempt):
-    return session_job(input, threads, attempt).runtime
+def fields_runtime(wildcards, input, threads, attempt):
+    return session_job(input, threads, attempt, PLAN.needs).runtime
+
+
+def mask_mem_mb(wildcards, input, threads, attempt):
+    job = session_job(input, threads, attempt, resources.OF_FLOWREG)
+    return job_mb(job.mem_mb, attempt)
+
+
+def mask_runtime(wildcards, input, threads, attempt):
+    return session_job(input, threads, attempt, resources.OF_FLOWREG).runtime
 
 
 def align_mem_mb(wildcards, input, attempt):

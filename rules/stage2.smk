@@ -16,7 +16,7 @@ rule stage2_between_avgs:
     threads: PLAN.threads(CORES)
     resources:
         gpu=PLAN.gpus,
-        mem_mb=session_mem_mb,
-        runtime=session_runtime,
+        mem_mb=fields_mem_mb,
+        runtime=fields_runtime,
     script:
         "../scripts/stage2_between_avgs.py"

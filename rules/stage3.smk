@@ -20,8 +20,8 @@ rule stage3_valid_mask:
     conda:
         "../envs/cpu.yaml"
     resources:
-        mem_mb=session_mem_mb,
-        runtime=session_runtime,
+        mem_mb=mask_mem_mb,
+        runtime=mask_runtime,
     script:
         "../scripts/stage3_valid_mask.py"
 
