@@ -66,6 +66,10 @@ if PREVIEW:
 ON_CLUSTER = HEAD or PREVIEW or workflow.remote_exec
 CORES = None if ON_CLUSTER else asked.cores
 
+# On one machine Snakemake knows no number of GPUs, and would start as many jobs as there are cores.
+if CORES is not None and PLAN.gpus and "gpu" not in workflow.global_resources:
+    workflow.global_resources["gpu"] = PLAN.gpus_here
+
 if HEAD:
     from pyflowreg.cluster.head import Head
 

@@ -20,6 +20,7 @@ from pyflowreg.session.config import SessionConfig
 from pyflowreg.session.discovery import Recording, centre_index, discover_recordings
 from pyflowreg.session.outputs import RecordingPaths, SessionPaths, session_paths
 from pyflowreg.workflow import braces, scale
+from pyflowreg.workflow.gpus import visible_gpus
 
 DEFAULT_CLUSTER_THREADS = 8
 MANY_RECORDINGS = 50
@@ -325,13 +326,19 @@ class Plan:
         """What jobs that compute the optical flow need of the machine they run on."""
         return host_needs(self.config.flow_backend, self.config.backend_params)
 
+    @cached_property
+    def gpus_here(self) -> int:
+        """GPUs of this machine, at least 1, that jobs may use at the same time; 0 if none does."""
+        return max(1, len(visible_gpus())) if self.gpus else 0
+
     def threads(self, cores: int | None) -> int:
         """Return the threads of one recording's motion correction.
 
         Parameters
         ----------
         cores : int or None
-            Cores given to Snakemake (`-j`), None where a cluster has no such limit.
+            Cores given to Snakemake (`-j`), None where a cluster has no such limit. With several
+            GPUs, each gets its share.
 
         Returns
         -------
@@ -341,4 +348,6 @@ class Plan:
         """
         if self.config.n_workers > 0:
             return self.config.n_workers
-        return cores or DEFAULT_CLUSTER_THREADS
+        if cores is None:
+            return DEFAULT_CLUSTER_THREADS
+        return max(1, cores // max(1, self.gpus_here))
