@@ -13,7 +13,7 @@ from pyflowreg.session.stage1_compensate import run_stage1
 from pyflowreg.session.stage2_between_avgs import run_stage2
 from pyflowreg.session.stage3_valid_mask import run_stage3
 
-from ..backends import OTHERS, required
+from ..backends import OTHERS, Choice, required
 from .scenes import save_session, seen
 
 pytestmark = pytest.mark.backends
@@ -92,3 +92,23 @@ class TestTorchMemory:
         out = np.empty((1, 24, 30, 2), np.float32)
         with pytest.raises(BackendError, match="does not hold one frame of 24 x 30 pixels"):
             plan._on_device(seen(24, 30)[None, ..., None], None, out)
+
+
+@pytest.mark.parametrize("choice", [c for c in OTHERS if c.name == "flowreg_torch"], ids=str)
+def test_what_is_set_for_torch(choice):
+    required(choice)
+    if choice.params["device"] == "mps":
+        pytest.skip("the device has no double precision")
+    frames = np.stack([seen(24, 30, d)[..., None] for d in (0.5, 1, -2)])
+
+    def found(precision="single", **params):
+        other = Choice(choice.name, {**choice.params, **params})
+        how = {"iterations": 5, "precision": precision}
+        return other.plan(seen(24, 30)[..., None], **how).displacements(frames)
+
+    plain, exact = found(), found(dtype="float64")
+    np.testing.assert_array_equal(found(frames=1), plain)
+    np.testing.assert_array_equal(exact, found("double").astype(np.float32))
+    np.testing.assert_array_equal(found("double", dtype="float32"), plain)
+    assert exact.dtype == np.float32
+    assert not np.array_equal(plain, exact)
