@@ -30,9 +30,11 @@ wildcard_constraints:
 rule all:
     default_target: True
     input:
-        PLAN.results,
+        results,
 
 
-# Before the first job: the headers of all recordings. Settings and file names were checked above.
+# Before the first job: nobody else works on the session, and the headers of all recordings fit.
+# Settings and file names were checked above.
 onstart:
+    hold_session()
     check_headers()

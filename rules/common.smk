@@ -27,11 +27,12 @@ except ImportError:
 
 from pyflowreg.errors import PyflowregError
 from pyflowreg.workflow import resources
+from pyflowreg.workflow.intact import find_damage, put_right
 from pyflowreg.workflow.plan import Plan
 
 try:
     check_import_origin(SCRIPTS)
-    PLAN = Plan.from_mapping(config)
+    PLAN = Plan.from_mapping(config, workflow.overwrite_configfiles)
     PLAN.prepare_snakemake()
 except PyflowregError as error:
     stop(error)
@@ -41,11 +42,18 @@ except PyflowregError as error:
 def check_headers():
     """Stop with one message if recordings cannot be read or do not fit together."""
     from pyflowreg.session.preflight import preflight
+    from pyflowreg.session.room import room_remark
+    from pyflowreg.session.times import check_not_in_future
 
     try:
-        return preflight(PLAN.config, here=not ON_CLUSTER).infos
+        session = preflight(PLAN.config, here=not ON_CLUSTER)
+        check_not_in_future(PLAN.recordings)
     except PyflowregError as error:
         stop(error)
+    remark = room_remark(PLAN.config, session)
+    if remark:
+        logger.warning(remark)
+    return session.infos
 
 
 # The process that submits jobs to a cluster has jobs (-j), but no cores; with a profile, which has
@@ -81,6 +89,102 @@ if HEAD:
     head.write_headers(check_headers())
 
 
+elif workflow.is_main_process and not DRY_RUN:
+    from pyflowreg.workflow.run_owner import RunOwner
+
+    owner = RunOwner.of(PLAN)
+    try:
+        owner.wait_for_jobs(PLAN)
+        remark = owner.take_over("from what that one has left")
+    except PyflowregError as error:
+        stop(error)
+    if remark:
+        logger.info(remark)
+
+# Results that were damaged since they were made: without their records they are made again.
+DAMAGED = find_damage(PLAN) if workflow.is_main_process else []
+DAMAGED_FILES = {str(damaged.target) for damaged in DAMAGED}
+for damaged in DAMAGED:
+    logger.warning(damaged.remark)
+if workflow.is_main_process and not DRY_RUN:
+    try:
+        put_right(PLAN, DAMAGED)
+    except PyflowregError as error:
+        stop(error)
+
+
+def results(wildcards):
+    """Return what is made; a dry run, which cannot remove records, is told what to do again."""
+    if DRY_RUN:
+        workflow.dag.forcefiles.update(DAMAGED_FILES)
+    return PLAN.results
+
+
+def hold_session():
+    """Keep other runs, also those started in another folder, from this session."""
+    import atexit
+    from contextlib import ExitStack
+
+    from pyflowreg.session.locks import session_lock
+
+    stack = ExitStack()
+    try:
+        stack.enter_context(session_lock(PLAN.config, alone=True))
+    except PyflowregError as error:
+        stop(error)
+    atexit.register(stack.close)
+
+
+@cache
+def tell(remark):
+    """Say something once."""
+    if workflow.is_main_process:
+        logger.info(remark)
+
+
+def again(*results):
+    """Let Snakemake make results again that are there, with the current record, but outdated."""
+    if workflow.is_main_process:
+        workflow.dag.forcefiles.update(map(str, results))
+
+
+def recording_of(wildcards):
+    """Return a recording. Its age says little: a file that replaces it may be an older one."""
+    name = wildcards.recording
+    if PLAN.outdated.needs_correction(name) and PLAN.outdated.header(name):
+        again(PLAN.paths.recording(name).header)
+    return ancient(PLAN.source(wildcards))
+
+
+def header_of(wildcards):
+    """Return the header of a recording, `ancient` while stage 1 is current.
+
+    No result depends on it. But where Snakemake has to make it again, it looks at nothing but the
+    edge to stage 1, so that then has to count.
+    """
+    name = wildcards.recording
+    if PLAN.outdated.correction(name):
+        tell(f"{PLAN.source(wildcards)} is not what its results were made from.")
+        again(PLAN.stage1_record_of(name))
+    header = str(PLAN.paths.recording(name).header)
+    return header if PLAN.outdated.needs_correction(name) else ancient(header)
+
+
+def averages_of_all(wildcards):
+    """Return the averages that stage 2 compares."""
+    for recording in PLAN.recordings:
+        if PLAN.outdated.field(recording.name):
+            again(PLAN.stage2_record_of(recording.name))
+    return PLAN.of_all(lambda files: files.temporal_average)
+
+
+def averages_of_mask(wildcards):
+    """Return the averages that go into the files of the final mask."""
+    if PLAN.outdated.mask():
+        again(PLAN.mask_record)
+    return PLAN.of_all(lambda files: files.temporal_average)
+
+
 def field_of(wildcards):
     """Return the field of a recording, `ancient` while its video is newer than all it is made from.
 
@@ -88,10 +192,14 @@ def field_of(wildcards):
     that were always `ancient` would hide that an interrupted run left an outdated video.
     """
     paths = PLAN.paths.recording(wildcards.recording)
+    field, record = str(paths.w_to_reference), PLAN.video_record_of(wildcards.recording)
+    if PLAN.outdated.video(wildcards.recording):
+        again(record)
     forced = workflow.dag_settings is not None and workflow.dag_settings.forcerun
-    if forced or not PLAN.video_is_current(paths):
-        return str(paths.w_to_reference)
-    return ancient(str(paths.w_to_reference))
+    damaged = not DAMAGED_FILES.isdisjoint((field, str(record)))
+    if forced or damaged or not PLAN.video_is_current(paths):
+        return field
+    return ancient(field)
 
 
 def job_mb(memory, attempt):
@@ -113,7 +221,8 @@ def stage1_runtime(wildcards, input, threads, attempt):
 
 
 def stage1_disk_mb(wildcards, input):
-    return resources.stage1_disk_mb(resources.read_header(input.header), PLAN.save_w)
+    header = resources.read_header(input.header)
+    return resources.stage1_disk_mb(header, PLAN.save_w, *PLAN.binning)
 
 
 def session_job(input, threads, attempt, needs):
@@ -152,4 +261,6 @@ def align_runtime(wildcards, input, attempt):
 
 
 def align_disk_mb(wildcards, input):
-    return resources.stage1_disk_mb(resources.read_header(input.header))
+    header = resources.read_header(input.header)
+    video_format = PLAN.config.align_output_format
+    return resources.align_disk_mb(header, video_format, *PLAN.binning)

@@ -9,7 +9,7 @@
 
 rule inspect_recording:
     input:
-        recording=PLAN.source,
+        recording=recording_of,
     output:
         header=PLAN.per_recording(lambda files: files.header),
     log:
@@ -17,17 +17,15 @@ rule inspect_recording:
     localrule: True
     conda:
         "../envs/cpu.yaml"
-    params:
-        input_options=PLAN.config.input_options,
     script:
         "../scripts/inspect_recording.py"
 
 
 rule stage1_compensate:
     input:
-        recording=PLAN.source,
-        reference=PLAN.reference_files,
-        header=rules.inspect_recording.output.header,
+        recording=recording_of,
+        reference=ancient(PLAN.reference_files),
+        header=header_of,
     output:
         **PLAN.displacements,
         compensated=ensure(

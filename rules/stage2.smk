@@ -4,11 +4,12 @@
 
 rule stage2_between_avgs:
     input:
-        averages=PLAN.of_all(lambda files: files.temporal_average),
-        headers=PLAN.of_all(lambda files: files.header),
+        averages=averages_of_all,
+        headers=ancient(PLAN.of_all(lambda files: files.header)),
     output:
-        fields=PLAN.of_all(lambda files: files.w_to_reference),
-        record=PLAN.stage2_record,
+        # Left where they are: the job keeps those that are of these averages and settings.
+        fields=update(PLAN.of_all(lambda files: files.w_to_reference)),
+        records=PLAN.stage2_records,
     log:
         "<logs>/stage2_between_avgs.log",
     conda:

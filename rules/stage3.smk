@@ -3,10 +3,10 @@
 
 rule stage3_valid_mask:
     input:
-        averages=PLAN.of_all(lambda files: files.temporal_average),
+        averages=averages_of_mask,
         masks=PLAN.of_all(lambda files: files.idx),
-        fields=rules.stage2_between_avgs.output.fields,
-        headers=PLAN.of_all(lambda files: files.header),
+        fields=PLAN.of_all(lambda files: files.w_to_reference),
+        headers=ancient(PLAN.of_all(lambda files: files.header)),
     output:
         npz=str(PLAN.paths.final_npz),
         mat=str(PLAN.paths.final_mat),
@@ -34,9 +34,9 @@ rule stage3_align:
     input:
         compensated=rules.stage1_compensate.output.compensated,
         field=field_of,
-        fields=ancient(PLAN.stage2_record),
+        field_record=ancient(PLAN.stage2_record),
         reference=PLAN.of_center(lambda files: files.temporal_average),
-        header=rules.inspect_recording.output.header,
+        header=ancient(rules.inspect_recording.output.header),
     output:
         video=ensure(PLAN.per_recording(lambda files: files.aligned), non_empty=True),
         record=PLAN.video_record,

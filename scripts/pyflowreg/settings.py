@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import math
 import os
+import reprlib
 import types
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -12,10 +13,18 @@ from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self, Union, get_args, get_origin
 
 import numpy as np
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 from pydantic.fields import FieldInfo
 
 from pyflowreg.errors import ConfigError
+from pyflowreg.settings_extent import check_extent
+
+LARGEST_WHOLE = 2**31 - 1
+LONGEST_PATH = 10_000
+_SHORT = reprlib.Repr()
+_SHORT.maxlevel, _SHORT.maxother = 4, 200
+_SHORT.maxlist = _SHORT.maxtuple = _SHORT.maxdict = _SHORT.maxset = 12
+_SHORT.maxstring = _SHORT.maxlong = 200
 
 
 @dataclass(frozen=True)
@@ -30,19 +39,40 @@ def _plain(value: Any) -> Any:
     return value.item() if isinstance(value, np.generic) else value
 
 
+def _counted(value: Any) -> Any:
+    """Refuse whole numbers that no machine counts to; others are checked by their fields."""
+    value = _plain(value)
+    if type(value) is int and abs(value) > LARGEST_WHOLE:
+        raise ValueError("is too large")
+    return value
+
+
 def _text_path(value: Any) -> Any:
     """Accept a text or a path object; an empty text names nothing."""
     if isinstance(value, str):
         if not value.strip() or "\0" in value:
             raise ValueError("names no file or folder")
+        if len(value) > LONGEST_PATH:
+            raise ValueError("is longer than a path can be")
         return Path(os.path.expanduser(value))  # noqa: PTH111 - leaves an unknown user as it is
     return value
 
 
 Flag = Annotated[bool, BeforeValidator(_plain)]
-Whole = Annotated[int, BeforeValidator(_plain)]
+Whole = Annotated[int, BeforeValidator(_counted)]
 Number = Annotated[float, BeforeValidator(_plain), Field(allow_inf_nan=False)]
 FilePath = Annotated[Path, BeforeValidator(_text_path), Allowed("a path")]
+
+
+def at_most(limit: float) -> AfterValidator:
+    """Refuse numbers beyond a limit that only mistakes reach; no message or table speaks of it."""
+
+    def check(value: Any) -> Any:
+        if value > limit:
+            raise ValueError(f"is more than {limit:g}")
+        return value
+
+    return AfterValidator(check)
 
 
 def shown(value: Any, limit: int = 60) -> str:
@@ -53,7 +83,10 @@ def shown(value: Any, limit: int = 60) -> str:
         value = str(value)
     if isinstance(value, bool):
         return "true" if value else "false"
-    text = repr(value)
+    try:
+        text = _SHORT.repr(value)
+    except ValueError:  # Python writes no numbers of thousands of digits
+        text = "a number of thousands of digits"
     return text if len(text) <= limit else f"{text[: limit - 3]}..."
 
 
@@ -66,6 +99,7 @@ def nearest(name: str, known: Iterable[str]) -> str | None:
 
 def unknown_key(key: str, name: str, known: Iterable[str]) -> str:
     """Return the message for the unknown key `name`, spelt `key` with its prefix."""
+    key = key if len(key) <= 100 else f"{key[:97]}..."
     known = sorted(known)
     guess = nearest(name, known)
     if guess is not None:
@@ -268,6 +302,7 @@ class Settings(BaseModel):
         """
         if not isinstance(mapping, Mapping):
             raise ConfigError([f"The settings are {shown(mapping)}, not keys with values."])
+        check_extent(mapping)
         odd = [key for key in mapping if not isinstance(key, str)]
         if odd:
             raise ConfigError([f"{shown(key)}: a key must be a text." for key in odd])

@@ -1,16 +1,11 @@
-"""A session of one short recording, corrected in small chunks, and ways to interrupt it."""
+"""A session of one short recording, corrected in small chunks."""
 
 from __future__ import annotations
 
-import os
 import shutil
-import signal
-import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from pyflowreg.io.storage import Storage
 from pyflowreg.motion_correction import correction
 from pyflowreg.session import SessionConfig
 
@@ -24,7 +19,6 @@ FLOW = {
     "save_w": True,
 }
 FRAMES = 12
-_CHANGING = {"os.rename", "os.link", "os.remove", "os.mkdir", "os.rmdir", "os.truncate"}
 
 
 def session(root: Path, channels: int = 1, **flow: Any) -> SessionConfig:
@@ -52,77 +46,3 @@ def forget(config: SessionConfig) -> None:
 def small_chunks(monkeypatch: Any, length: int = 2) -> None:
     """Correct so many frames at a time."""
     monkeypatch.setattr(correction, "chunk_length", lambda *size: length)
-
-
-class Steps:
-    """Counts what a process does to files, and kills it at one of these steps.
-
-    Parameters
-    ----------
-    last : int or None
-        Number of the step, from 1, at which SIGKILL comes; None counts only.
-    """
-
-    def __init__(self, last: int | None) -> None:
-        self.count = 0
-        self._last = last
-
-    def __call__(self, half: Callable[[], object] | None = None) -> None:
-        self.count += 1
-        if self.count == self._last:
-            if half is not None:
-                half()
-            os.kill(os.getpid(), signal.SIGKILL)
-
-    def install(self) -> None:
-        """Watch this process until its end."""
-        sync, write = os.fsync, Storage.write
-
-        def watched_sync(descriptor: Any) -> None:
-            self()
-            sync(descriptor)
-
-        def watched_write(storage: Storage, data: Any) -> int:
-            view = memoryview(data).cast("B")
-            if storage._present is None:
-                self(lambda: write(storage, view[: len(view) // 2]))
-            return write(storage, data)
-
-        os.fsync, Storage.write = watched_sync, watched_write
-        sys.addaudithook(self._hear)
-
-    def _hear(self, event: str, arguments: tuple[Any, ...]) -> None:
-        opened = event == "open" and arguments[2] & (os.O_WRONLY | os.O_RDWR | os.O_CREAT)
-        if event in _CHANGING or opened:
-            self()
-
-
-def in_child(work: Callable[[], object], last: int | None = None) -> int | None:
-    """Do some work in another process, which is killed at a step; return the number of steps.
-
-    Returns
-    -------
-    int or None
-        None if it was killed.
-    """
-    reading, writing = os.pipe()
-    process = os.fork()
-    if process == 0:
-        status = 1
-        try:
-            steps = Steps(last)
-            steps.install()
-            work()
-            os.write(writing, str(steps.count).encode())
-            status = 0
-        finally:
-            os._exit(status)
-    os.close(writing)
-    with os.fdopen(reading) as answer:
-        text = answer.read()
-    _, status = os.waitpid(process, 0)
-    if os.WIFSIGNALED(status):
-        assert os.WTERMSIG(status) == signal.SIGKILL
-        return None
-    assert os.waitstatus_to_exitcode(status) == 0
-    return int(text)

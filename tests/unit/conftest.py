@@ -19,6 +19,7 @@ from pyflowreg.session.stage2_between_avgs import run_stage2
 from pyflowreg.session.stage3_valid_mask import run_stage3
 
 from .scenes import save_session, save_tiff
+from .stages import make_session
 
 
 @pytest.fixture
@@ -119,3 +120,11 @@ def recordings(tmp_path):
     root = tmp_path / "data"
     save_session(root, OFFSETS, OFFSETS.values(), frames=3, size=(24, 32))
     return SessionConfig(root=root, flow_options={"quality_setting": "fast"}, n_workers=1)
+
+
+@pytest.fixture(scope="session")
+def two_recordings(tmp_path_factory):
+    """Folder of a session of two recordings (`stages`) with all stages done."""
+    root = tmp_path_factory.mktemp("two") / "data"
+    make_session(root)
+    return root

@@ -2,18 +2,18 @@
 
 import errno
 import os
-import random
 
 import pytest
 
 from pyflowreg.errors import OutputError
-from pyflowreg.io.atomic import temporary_sibling
+from pyflowreg.io import file_lock
 from pyflowreg.motion_correction import checkpoint, folder_lock, recording_run, reference
 from pyflowreg.motion_correction.compensate import correct_recording
 from pyflowreg.session import stage1_compensate as stage1
 from pyflowreg.session.outputs import recording_paths
 
 from . import checkpoints as helper
+from . import faults
 from .scenes import movie, wobble
 
 WAYS = {
@@ -27,8 +27,6 @@ WAYS = {
     "no start": {"update_initialization_w": False},
     "given": {"reference_frames": 3},
 }
-KILLS = None if "PYFLOWREG_ALL_KILLS" in os.environ else 40
-"""Kills at single steps in one test; None kills at every step there is."""
 
 
 @pytest.fixture
@@ -102,25 +100,10 @@ def test_chunks_and_threads_may_change_between_runs(config, monkeypatch):
     assert helper.results(config) == whole
 
 
-def test_killed_at_steps_of_its_work_with_files(config):
-    """A process is killed before, and in the middle of, what it does to a file."""
-    whole = uninterrupted(config)
-    steps = helper.in_child(lambda: stage1.run_stage1(config))
-    assert helper.results(config) == whole
-    moments = range(1, steps + 1)
-    if KILLS:
-        moments = sorted(random.Random(0).sample(moments, min(KILLS, steps)))
-    for moment in moments:
-        helper.forget(config)
-        helper.in_child(lambda: stage1.run_stage1(config), moment)
-        stage1.run_stage1(config)
-        assert helper.results(config) == whole, moment
-
-
 def test_killed_again_and_again_it_still_finishes(config):
     whole = uninterrupted(config)
     kills = 0
-    while helper.in_child(lambda: stage1.run_stage1(config), 100) is None:
+    while faults.in_child(lambda: stage1.run_stage1(config), 400).killed:
         kills += 1
         assert kills < 50
     assert kills > 0
@@ -143,9 +126,9 @@ def test_every_format_goes_on(config, monkeypatch, tmp_path, format_):
         return {path.name: path.read_bytes() for path in (tmp_path / "out").glob("[!.]*")}
 
     whole = run()
-    steps = helper.in_child(run)
+    steps = faults.in_child(run).steps
     for fifth in range(1, 5):
-        assert helper.in_child(run, fifth * steps // 5) is None
+        assert faults.in_child(run, fifth * steps // 5).killed
         assert run() == whole
 
 
@@ -198,7 +181,7 @@ def test_what_cannot_be_used_is_refused(config, monkeypatch, caplog, change, mes
         elif change == "input":
             helper.save_tiff(config.root / "rec.tif", movie(wobble(9), (24, 32), 2))
         elif change == "software":
-            patch.setattr(checkpoint, "__version__", "0.0.1")
+            patch.setattr(checkpoint, "software_revision", lambda: "of tomorrow")
         elif change == "resume":
             config.resume = False
         elif change == "record":
@@ -215,7 +198,7 @@ def test_what_cannot_be_used_is_refused(config, monkeypatch, caplog, change, mes
 
 
 def test_a_second_run_at_the_same_time_is_told(config, monkeypatch):
-    monkeypatch.setattr(folder_lock, "WAIT_HERE", 0.0)
+    monkeypatch.setattr(file_lock, "WAIT_HERE", 0.0)
     folder = recording_paths(config, "rec").checkpoint
     message = rf"rec is being worked on by process {os.getpid()} on .* Wait for the other"
     with folder_lock.FolderLock(folder, "It"), pytest.raises(OutputError, match=message):
@@ -228,7 +211,7 @@ def test_without_locks_the_first_run_is_told(config, monkeypatch):
     def no_locks(*arguments):
         raise OSError(errno.ENOLCK, "No locks available")
 
-    monkeypatch.setattr(folder_lock.fcntl, "flock", no_locks)
+    monkeypatch.setattr(file_lock.fcntl, "flock", no_locks)
     folder = recording_paths(config, "rec").checkpoint
     with checkpoint.claimed(folder, {}, 1, "It") as first:
         first.save({})
@@ -272,11 +255,9 @@ def test_leftovers_of_killed_runs_are_removed(config):
     paths = recording_paths(config, "rec")
     paths.folder.mkdir(parents=True)
     leftovers = [
-        temporary_sibling(path)
+        faults.abandoned(path)
         for path in (paths.compensated, paths.idx, paths.temporal_average, paths.status)
     ]
-    for path in leftovers:
-        path.write_bytes(b"half")
     stranger = paths.folder / ".compensated-notes.tmp.hdf5"
     stranger.touch()
     stage1.run_stage1(config)

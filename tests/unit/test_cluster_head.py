@@ -13,7 +13,6 @@ import numpy as np
 import pytest
 import tifffile
 
-from pyflowreg.cluster import head as head_module
 from pyflowreg.cluster import hooks as hooks_module
 from pyflowreg.cluster import sge
 from pyflowreg.cluster.allocation import allocated_cores
@@ -22,9 +21,11 @@ from pyflowreg.cluster.hooks import Hooks
 from pyflowreg.cluster.jobbook import JobBook, JobRecord, digest_of
 from pyflowreg.errors import OutputError
 from pyflowreg.io.atomic import atomic_save_npy
+from pyflowreg.processes import born
 from pyflowreg.session import SessionConfig
 from pyflowreg.session.preflight import preflight
 from pyflowreg.session.stage1_compensate import threads_of
+from pyflowreg.workflow import run_owner
 from pyflowreg.workflow.plan import Plan
 
 
@@ -36,7 +37,7 @@ def head(tmp_path, monkeypatch):
         frames = np.zeros((3, 16, 16), np.uint16)
         tifffile.imwrite(tmp_path / "session" / f"{name}.tif", frames, photometric="minisblack")
     plan = Plan.from_mapping({"root": "session"})
-    monkeypatch.setattr(head_module.Head, "_beat", lambda self: None)
+    monkeypatch.setattr(run_owner.RunOwner, "_beat", lambda self: None)
     return Head(plan, tmp_path / "repository")
 
 
@@ -60,7 +61,7 @@ def test_locks_of_a_dead_run_are_removed(head):
     inputs = lock_file("session/a.tif", "0.input.lock")
     other = lock_file("somewhere/else.txt", "1.output.lock")
     owner_file(head)
-    assert "was killed" in head.take_over()
+    assert "was killed" in head.owner.take_over("")
     assert not lock.exists()
     assert not inputs.exists()
     assert other.exists(), "of another workflow in this folder"
@@ -68,8 +69,8 @@ def test_locks_of_a_dead_run_are_removed(head):
 
 def test_locks_of_a_living_run_stay(head):
     lock = lock_file(head.plan.results[0])
-    owner_file(head, pid=os.getpid(), born=head_module._born(os.getpid()))
-    assert f"process {os.getpid()}" in head.take_over()
+    owner_file(head, pid=os.getpid(), born=born(os.getpid()))
+    assert f"process {os.getpid()}" in head.owner.take_over("")
     assert lock.exists()
 
 
@@ -80,7 +81,7 @@ def test_a_run_on_another_machine_lives_by_its_beat(head, silent, dead):
     then = time.time() - silent
     os.utime(path, (then, then))
     os.utime(lock, (then - 60, then - 60))
-    head.take_over()
+    head.owner.take_over("")
     assert lock.exists() is not dead
 
 
@@ -89,7 +90,7 @@ def test_a_younger_lock_is_not_the_dead_run_s(head):
     then = time.time() - 1000
     os.utime(path, (then, then))
     lock = lock_file(head.plan.results[0])
-    head.take_over()
+    head.owner.take_over("")
     assert lock.exists()
 
 

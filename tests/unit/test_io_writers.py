@@ -159,7 +159,7 @@ def test_names_of_the_toolbox_are_found(tmp_path):
 
 def test_file_without_masks_lists_what_is_there(tmp_path, movie):
     write(tmp_path / "idx.hdf", movie, "HDF5")
-    with pytest.raises(InputError, match=r"no dataset idx .*ch1 \(5 x 6 x 7\), ch2"):
+    with pytest.raises(InputError, match=r"no dataset idx .*ch1 \(5 x 6 x 7, int16\), ch2"):
         next(iter_masks(tmp_path / "idx.hdf"))
 
 

@@ -32,6 +32,8 @@ def test_a_good_session(tmp_path):
 
 def test_inspect_recording(tmp_path):
     info = inspect_recording(movie(tmp_path / "a.tif", (6, 12, 14)), {"n_channels": 2})
+    other = inspect_recording(tmp_path / "a.tif", {"n_channels": 3})
+    assert info.pop("made_of") != other["made_of"]
     assert info == {
         "path": str(tmp_path / "a.tif"),
         "shape": [3, 12, 14, 2],
@@ -119,7 +121,7 @@ def test_results_never_land_on_a_recording(tmp_path):
     movie(out / "rec" / "p1.tif")
     (data / "rec").symlink_to(out / "rec")
     (problem,) = problems_of(SessionConfig(root=data, pattern="rec", output_root=out))
-    assert "over this recording" in problem
+    assert "over what is read" in problem
 
 
 def test_a_link_that_leads_nowhere_is_reported(tmp_path):

@@ -176,7 +176,7 @@ def test_an_image_that_is_cut_short(tmp_path, kind, kept):
     else:
         imsave(path, image, check_contrast=False)
     path.write_bytes(path.read_bytes()[:kept])
-    with pytest.raises(ConfigError, match=rf"the reference image .*r\.{kind} cannot be read: \w"):
+    with pytest.raises(ConfigError, match=rf"the reference image .*r\.{kind} cannot be read.*: \w"):
         read_reference_image(path, (40, 48, 1))
 
 
@@ -193,7 +193,7 @@ def test_a_damaged_image(tmp_path):
     data = bytearray(path.read_bytes())
     data[-60:] = bytes(60)
     path.write_bytes(data)
-    with pytest.raises(ConfigError, match=r"r\.tif cannot be read"):
+    with pytest.raises(ConfigError, match=r"r\.tif: .* cannot be decoded"):
         read_reference_image(path, (40, 48, 1))
 
 

@@ -12,6 +12,7 @@ from pyflowreg.session import stage1_compensate as stage1
 from pyflowreg.session.config import TASK_VARIABLES
 from pyflowreg.session.outputs import recording_paths
 from pyflowreg.session.stage2_between_avgs import run_stage2
+from pyflowreg.session.status import read_status
 
 from .scenes import movie, save_tiff, wobble
 
@@ -213,7 +214,7 @@ def test_a_frame_that_is_not_finite(recordings, corrected):
     with pytest.raises(InputError, match=r"rec_2\.tif: frame 2 \(counted from 0\) contains NaN"):
         stage1.run_stage1(recordings)
     output = recordings.root / "compensated_outputs"
-    assert stage1.read_status(output / "rec_1" / "status.json")["stage1"] == "done"
+    assert read_status(output / "rec_1" / "status.json")["stage1"] == "done"
     assert [path.name for path in times(output / "rec_2")] == ["inspect.json"]
 
 

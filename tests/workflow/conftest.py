@@ -69,9 +69,12 @@ class Workspace:
     def dry_run(self) -> Result:
         return self.snakemake("--dry-run", "--quiet", "rules")
 
-    def cli(self) -> Result:
+    def cli_command(self, *arguments: str) -> list[str]:
         start = [sys.executable, "-m", "pyflowreg.session.cli", "run"]
-        return self.run([*start, "--config", "settings.yaml"])
+        return [*start, "--config", "settings.yaml", *arguments]
+
+    def cli(self, *arguments: str) -> Result:
+        return self.run(self.cli_command(*arguments))
 
     def run(self, command: list[str], **environment: str) -> Result:
         done = subprocess.run(

@@ -144,7 +144,7 @@ def test_a_recording_removed_after_the_command(by_command: Any) -> None:
 
 def test_a_record_holds_the_settings(finished: Any) -> None:
     folder = finished.root / "compensated_outputs"
-    (record,) = folder.glob("stage2_*.json")
+    (record,) = (folder / "recording_01").glob("stage2_*.json")
     settings = json.loads(record.read_text())
     assert settings["center"] == "recording_02"
     assert settings["iterations_between"] == 20

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -40,6 +41,12 @@ def aligned_times(workspace: Any) -> dict[str, int]:
     return {path.name: path.stat().st_mtime_ns for path in sorted(results.glob("aligned_*"))}
 
 
+def field_numbers(workspace: Any) -> dict[str, int]:
+    """Numbers of the files of the fields: one that is made again has another."""
+    found = workspace.root.glob("compensated_outputs/*/w_to_reference.npz")
+    return {path.parent.name: path.stat().st_ino for path in found}
+
+
 @pytest.mark.parametrize(("change", "expected"), CHANGES, ids=[str(c)[:40] for c, _ in CHANGES])
 def test_a_setting_redoes_what_uses_it(
     finished: Any, change: dict[str, Any], expected: dict[str, int]
@@ -51,17 +58,26 @@ def test_a_setting_redoes_what_uses_it(
     assert ("Nothing to be done" in result.text) == (not expected)
 
 
-def test_an_added_recording_redoes_no_other(finished: Any) -> None:
+def test_an_added_and_a_replaced_recording_redo_no_other(finished: Any) -> None:
     shutil.copy(finished.root / "recording_01.tif", finished.root / "recording_10.tif")
+    # An older file; Snakemake by itself would not notice.
+    shutil.copy(finished.root / "recording_01.tif", finished.root / "recording_03.tif")
+    os.utime(finished.root / "recording_03.tif", (1, 1))
     before = aligned_times(finished)
+    fields = field_numbers(finished)
     result = finished.snakemake()
     assert result.status == 0, result.text
-    assert result.jobs == ONE_ADDED
+    per_recording = ("inspect_recording", "stage1_compensate", "stage3_align")
+    assert result.jobs == {**ONE_ADDED, **dict.fromkeys(per_recording, 2)}
+    assert "recording_03.tif is not what its results were made from" in result.text
     after = aligned_times(finished)
     assert after.pop("aligned_recording_10.tif")
-    assert after == before
+    changed = {name for name in before if after[name] != before[name]}
+    assert changed == {"aligned_recording_03.tif"}
+    same = {name for name, number in field_numbers(finished).items() if fields.get(name) == number}
+    assert same == {"recording_01", "recording_02"}
     assert "Nothing to be done" in finished.dry_run().text
-    # Nor does the command, although stage 2 wrote every field again.
+    # Nor does the command, although the field of every recording looks newer.
     before = aligned_times(finished)
     assert finished.cli().status == 0
     assert aligned_times(finished) == before

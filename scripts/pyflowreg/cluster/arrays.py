@@ -187,7 +187,8 @@ def requests_of(
     from pyflowreg.core.backend_registry import host_needs
     from pyflowreg.session.preflight import preflight
     from pyflowreg.workflow import resources
-    from pyflowreg.workflow.plan import DEFAULT_CLUSTER_THREADS, gpus_of
+    from pyflowreg.workflow.backend_jobs import gpus_of
+    from pyflowreg.workflow.plan import DEFAULT_CLUSTER_THREADS
 
     module = SCHEDULERS[arguments.scheduler]
     infos = [dict(info) for info in preflight(config, here=False).infos]

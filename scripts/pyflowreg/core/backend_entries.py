@@ -124,6 +124,16 @@ class BackendEntry:
     chunk_bytes: int = CHUNK_BYTES
     needs: Callable[[Values], HostNeeds] = _as_flowreg
 
+    @property
+    def takes_all(self) -> bool:
+        """Whether it has a use for every setting of the flow."""
+        return not self.unused and self.weight_maps
+
+    def known(self, given: Mapping[str, Any]) -> dict[str, Any]:
+        """The part of `backend_params` that is its own."""
+        names = {param.name for param in self.params}
+        return {key: value for key, value in given.items() if key in names}
+
     def values(self, given: Mapping[str, Any] | None = None) -> dict[str, Any]:
         """Values of all keys of `backend_params`, defaults filled in."""
         return completed(self.params, given or {})

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import itertools
 import os
+import signal
 import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import AbstractContextManager, nullcontext
 from functools import lru_cache
-from types import TracebackType
+from types import FrameType, TracebackType
 from typing import Any, Self, TypeVar
 
 Item = TypeVar("Item")
@@ -38,6 +39,61 @@ def _pool(process: int) -> ThreadPoolExecutor:
         _own.is_worker = True
 
     return ThreadPoolExecutor(MOST_THREADS, "pyflowreg", initializer=mark)
+
+
+def uninterrupted(function: Callable[[], Result]) -> Result:
+    """Call a function which Ctrl-C and SIGTERM do not stop half-way.
+
+    Both become exceptions that may come anywhere in the main thread.
+
+    Parameters
+    ----------
+    function : callable
+        Should take no longer than a user wants to wait.
+
+    Returns
+    -------
+    result
+        Of the function.
+
+    Raises
+    ------
+    KeyboardInterrupt, SystemExit
+        When the function has ended; what the handler of the first signal raises.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        return function()
+    arrived: list[int] = []
+    handlers: dict[int, Any] = {}
+
+    def remember(number: int, frame: FrameType | None) -> None:
+        arrived.append(number)
+
+    try:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            handler = signal.getsignal(number)
+            if callable(handler):
+                handlers[number] = handler
+                signal.signal(number, remember)
+        return function()
+    finally:
+        # SIGINT last: after SIGTERM the process ends, whatever its handler is.
+        for known in sorted(handlers, reverse=True):
+            signal.signal(known, handlers[known])
+        if arrived:
+            handlers[arrived[0]](arrived[0], None)
+
+
+def finish(calls: Iterable[Future[Any]]) -> None:
+    """Wait for calls in other threads, however often Ctrl-C or SIGTERM interrupts.
+
+    Raises
+    ------
+    KeyboardInterrupt, SystemExit
+        After that; see `uninterrupted`.
+    """
+    waited_for = list(calls)
+    uninterrupted(lambda: wait(waited_for))
 
 
 class AbandonedError(Exception):
@@ -126,7 +182,7 @@ def for_each(function: Callable[[int], None], count: int, threads: int) -> None:
         stop.set()
         for result in results:
             result.cancel()
-        wait(results)
+        finish(results)
     if abandoned and abandoned.is_set():
         raise AbandonedError
     failures = [
@@ -256,7 +312,10 @@ class Behind:
     def submit(self, function: Callable[..., None], *arguments: Any) -> None:
         """Wait for the call before, raise its error, or begin this one."""
         self.wait()
-        self._waiting.append(self._thread.submit(function, *arguments))
+        # Nothing may be begun that is not known here.
+        uninterrupted(
+            lambda: self._waiting.append(self._thread.submit(function, *arguments)),
+        )
 
     @property
     def is_idle(self) -> bool:
@@ -266,7 +325,10 @@ class Behind:
     def wait(self) -> None:
         """Wait for the last call, and raise its error."""
         while self._waiting:
-            self._waiting.popleft().result()
+            call = self._waiting[0]
+            wait([call])
+            self._waiting.popleft()
+            call.result()
 
     def __enter__(self) -> Self:
         return self
@@ -281,4 +343,7 @@ class Behind:
             if kind is None:
                 self.wait()
         finally:
-            self._thread.shutdown()
+            try:
+                finish(self._waiting)
+            finally:
+                self._thread.shutdown()

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import errno
-import glob
 import json
 import logging
 import os
+import re
 import shutil
 import uuid
 import zipfile
@@ -19,14 +18,23 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from pyflowreg.errors import OutputError
-from pyflowreg.io.failures import make_folder, writing, writing_among_others
+from pyflowreg.io.failures import (
+    make_folder,
+    remove_file,
+    sync_folder,
+    writing,
+    writing_among_others,
+)
 from pyflowreg.io.stack import Stack
+from pyflowreg.processes import ProcessMark
 
 logger = logging.getLogger(__name__)
 
-# File systems (some network and FUSE mounts) that cannot flush a folder say so with these.
-_NO_FOLDER_SYNC = frozenset({errno.EINVAL, errno.ENOTSUP, errno.EACCES, errno.EBADF})
-
+_STEM = 32
+_MARK = r"[0-9a-f]{8}-[0-9a-f]{1,8}-[0-9a-f]{1,16}"
+_TEMPORARY = re.compile(
+    rf"\.(?P<stem>.*)-(?P<mark>{_MARK})-[0-9a-f]{{8}}\.tmp(?P<suffix>\..*)?", re.DOTALL
+)
 
 SCRATCH_VARIABLE = "PYFLOWREG_SCRATCH"
 """Environment variable: a folder on a disk of this machine for files that are being written."""
@@ -60,9 +68,11 @@ def scratch_folder() -> Path | None:
 def temporary_sibling(path: Path) -> Path:
     """Name a hidden file in the folder of `path`, with its suffix, that nobody else uses.
 
-    The stem is shortened so that a long but valid name stays valid.
+    The name tells which process it belongs to. The stem is shortened so that a long but valid name
+    stays valid.
     """
-    return path.with_name(f".{path.stem[:32]}-{uuid.uuid4().hex[:12]}.tmp{path.suffix}")
+    own = f"{ProcessMark.of_this()}-{uuid.uuid4().hex[:8]}"
+    return path.with_name(f".{path.stem[:_STEM]}-{own}.tmp{path.suffix}")
 
 
 def remove_leftovers(targets: Sequence[Path]) -> None:
@@ -71,13 +81,42 @@ def remove_leftovers(targets: Sequence[Path]) -> None:
     Parameters
     ----------
     targets : sequence of Path
-        Files nobody else is writing now.
+        Files nobody else is writing now; those of living processes of this machine stay anyhow.
+
+    Raises
+    ------
+    OutputError
+        If that is impossible.
     """
-    for target in targets:
-        name = f".{glob.escape(target.stem[:32])}-{'[0-9a-f]' * 12}.tmp{target.suffix}"
-        for file in target.parent.glob(name):
-            logger.info("%s was left by a run that was killed, and is removed.", file)
-            file.unlink(missing_ok=True)
+    ours = {(target.parent, _family(target.stem[:_STEM]), target.suffix) for target in targets}
+    for folder in {target.parent for target in targets}:
+        for file, (stem, suffix), _ in _abandoned(folder):
+            if (folder, _family(stem), suffix) in ours:
+                _remove_leftover(file)
+    scratch = scratch_folder()
+    for file, _, mark in _abandoned(scratch) if scratch else ():
+        # Other sessions and other machines write there as well.
+        if mark.is_here:
+            _remove_leftover(file)
+
+
+def _abandoned(folder: Path) -> Iterator[tuple[Path, tuple[str, str], ProcessMark]]:
+    """Temporary files, the stem and suffix they are named after, and who has left them."""
+    names = os.listdir(folder) if folder.is_dir() else []  # noqa: PTH208 - twice as fast
+    for name in names:
+        found = _TEMPORARY.fullmatch(name) if ".tmp" in name else None
+        if found and not (mark := ProcessMark.parse(found["mark"])).lives:
+            yield folder / name, (found["stem"], found["suffix"] or ""), mark
+
+
+def _family(stem: str) -> str:
+    """Stem without the digest of settings in which the names of records end."""
+    return re.sub("_[0-9a-f]{12}$", "_", stem)
+
+
+def _remove_leftover(file: Path) -> None:
+    logger.info("%s was left by a run that was killed, and is removed.", file)
+    remove_file(file)
 
 
 def sync_file(path: Path) -> None:
@@ -85,18 +124,6 @@ def sync_file(path: Path) -> None:
     descriptor = os.open(path, os.O_RDWR)
     try:
         os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def sync_folder(folder: Path) -> None:
-    """Wait until the names in a folder are on the disk, where the file system can do that."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    except OSError as error:
-        if error.errno not in _NO_FOLDER_SYNC:
-            raise
     finally:
         os.close(descriptor)
 
@@ -133,23 +160,25 @@ def atomic_paths(paths: Sequence[str | os.PathLike[str]]) -> Iterator[list[Path]
     try:
         with writing_among_others(dict(zip(elsewhere or temporary, targets, strict=True))):
             yield elsewhere or temporary
-        with writing_among_others(dict(zip(temporary, targets, strict=True))):
-            for local, file in zip(elsewhere, temporary, strict=False):
+        for local, file, target in zip(elsewhere, temporary, targets, strict=False):
+            with writing(target):
                 shutil.copyfile(local, file)
                 local.unlink()
-            for file in temporary:
+        for file, target in zip(temporary, targets, strict=True):
+            with writing(target):
                 sync_file(file)
         for file, target in zip(temporary, targets, strict=True):
             with writing(target):
                 file.replace(target)
     finally:
-        # After success nothing is left under the temporary names. On a read-only disk even
-        # removing a file that does not exist fails, which would hide the first error.
+        # After success nothing is left under the temporary names. What cannot be removed must not
+        # hide the first error; the next run removes it.
         for file in (*elsewhere, *temporary):
-            if os.path.lexists(file):
+            with contextlib.suppress(OSError):
                 file.unlink(missing_ok=True)
-    for folder in {target.parent for target in targets}:
-        sync_folder(folder)
+    for target in {target.parent: target for target in targets}.values():
+        with writing(target):
+            sync_folder(target.parent)
 
 
 @contextlib.contextmanager
@@ -227,10 +256,15 @@ def _write_npy(file: IO[bytes], array: ArrayLike | Stack) -> None:
         file.write(part.tobytes())
 
 
+def atomic_write_bytes(path: str | os.PathLike[str], content: bytes) -> None:
+    """Write bytes, complete or not at all."""
+    with atomic_path(path) as temporary, writing(Path(path)):
+        temporary.write_bytes(content)
+
+
 def atomic_write_text(path: str | os.PathLike[str], text: str) -> None:
     """Write text (UTF-8, newlines as given), complete or not at all."""
-    with atomic_path(path) as temporary, writing(Path(path)):
-        temporary.write_bytes(text.encode("utf-8"))
+    atomic_write_bytes(path, text.encode("utf-8"))
 
 
 def atomic_write_json(path: str | os.PathLike[str], obj: object) -> None:

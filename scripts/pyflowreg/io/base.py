@@ -8,10 +8,10 @@ from __future__ import annotations
 import difflib
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Protocol, Self
+from typing import Any, ClassVar, Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from pydantic_core import ErrorDetails
 
 from pyflowreg.errors import ConfigError, InputError
+from pyflowreg.io.safety import check_frame
 
 Frames = NDArray[Any]
 """Block of frames, shape (n, H, W, C), the recording's dtype in native byte order."""
@@ -158,6 +159,9 @@ class BaseReader(ABC):
     A subclass calls `_set_layout` once it knows the stored shape and implements `_read_stored`.
     """
 
+    dtypes: ClassVar[tuple[str, ...]] = ALLOWED_DTYPES
+    """Types that are read."""
+
     def __init__(self, path: Path, options: InputOptions) -> None:
         self.path = path
         self.options = options
@@ -167,8 +171,9 @@ class BaseReader(ABC):
 
     def _set_layout(self, stored: Shape4, dtype: np.dtype[Any], n_channels: int | None) -> None:
         """Derive shape and dtype from the stored (T, H, W, C) and the options."""
-        self.dtype = check_dtype(self.path, dtype)
+        self.dtype = check_dtype(self.path, dtype, self.dtypes)
         frames, height, width, channels = stored
+        check_frame(self.path, "a frame", (height, width, channels), self.dtype.itemsize)
         if n_channels is not None and n_channels != channels:
             if channels != 1:
                 raise InputError(
@@ -182,6 +187,7 @@ class BaseReader(ABC):
                 )
             self._interleaved = n_channels
             frames, channels = frames // n_channels, n_channels
+            check_frame(self.path, "a frame", (height, width, channels), self.dtype.itemsize)
         keep = self.options.channels
         if keep is not None:
             if max(keep) >= channels:
@@ -239,12 +245,14 @@ class BaseReader(ABC):
         self.close()
 
 
-def check_dtype(path: Path, dtype: np.dtype[Any]) -> np.dtype[Any]:
+def check_dtype(
+    path: Path, dtype: np.dtype[Any], allowed: Sequence[str] = ALLOWED_DTYPES
+) -> np.dtype[Any]:
     """Return `dtype` in native byte order; InputError if recordings cannot have it."""
     native = dtype.newbyteorder("=")
-    if native.name not in ALLOWED_DTYPES:
+    if native.name not in allowed:
         raise InputError(
-            f"{path} holds {native.name} values; a recording may hold {', '.join(ALLOWED_DTYPES)}. "
+            f"{path} holds {native.name} values; a recording may hold {', '.join(allowed)}. "
             "Convert it first"
         )
     return native
@@ -264,3 +272,10 @@ def natural_key(name: str) -> tuple[tuple[str | int, ...], str]:
 def show_shape(shape: Sequence[int]) -> str:
     """Format a shape for a message: 200 x 128 x 128."""
     return " x ".join(str(n) for n in shape)
+
+
+def listing(entries: Iterable[str], nothing: str, most: int = 20) -> str:
+    """Join entries for a message; of many, the first and how many there are more."""
+    texts = list(entries)
+    more = f" and {len(texts) - most} more" if len(texts) > most else ""
+    return ", ".join(text[:200] for text in texts[:most]) + more or nothing

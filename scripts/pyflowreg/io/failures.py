@@ -14,6 +14,9 @@ from pyflowreg.errors import OutputError, PyflowregError
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 _TOO_LARGE = frozenset({errno.EFBIG})
 _FORBIDDEN = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
+# File systems (some network and FUSE mounts) that cannot flush a folder say so with these, and so
+# does a folder that may be entered and written, but not read.
+_NO_FOLDER_SYNC = frozenset({errno.EINVAL, errno.ENOTSUP, errno.EACCES, errno.EBADF})
 # HDF5 hides the reason of the system inside its own text.
 _HDF5_NUMBER = re.compile(r"errno = ([0-9]+)")
 # numpy counts the values and loses the reason.
@@ -99,16 +102,47 @@ def writing_among_others(targets: Mapping[Path, Path]) -> Iterator[None]:
         raise output_error(target, error) from error
 
 
-def make_folder(folder: Path) -> None:
-    """Make a folder and those above it, unless they exist.
+def remove_file(path: Path) -> None:
+    """Remove a file, if there is one.
 
     Raises
     ------
     OutputError
         If that is impossible.
     """
+    with writing(path):
+        path.unlink(missing_ok=True)
+
+
+def sync_folder(folder: Path) -> None:
+    """Wait until the names in a folder are on the disk, where the file system can do that."""
+    descriptor = -1
+    try:
+        descriptor = os.open(folder, os.O_RDONLY)
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in _NO_FOLDER_SYNC:
+            raise
+    finally:
+        if descriptor >= 0:
+            os.close(descriptor)
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder and those above it, unless they exist; new names are flushed to the disk.
+
+    Raises
+    ------
+    OutputError
+        If that is impossible.
+    """
+    if folder.is_dir():
+        return
+    new = [path for path in (folder, *folder.parents) if not path.exists()]
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        for path in new:
+            sync_folder(path.parent)
     except OSError as error:
         reason = os.strerror(error.errno) if error.errno else str(error)
         # As for a file in it, so that `folder` itself is looked at, too.

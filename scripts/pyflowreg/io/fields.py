@@ -7,14 +7,23 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import h5py
 import numpy as np
 from numpy.typing import NDArray
 
 from pyflowreg.errors import InputError
-from pyflowreg.io.base import Frames, show_shape
-from pyflowreg.io.hdf5 import list_datasets, open_hdf5
+from pyflowreg.io.base import Frames
+from pyflowreg.io.hdf5 import open_hdf5
+from pyflowreg.io.hdf5_checks import (
+    DAMAGE,
+    ChunkGuard,
+    check_stored,
+    contents,
+    frames_at_once,
+    list_datasets,
+    number_type,
+)
 from pyflowreg.io.hdf5_storage import Hdf5BaseWriter
+from pyflowreg.io.safety import check_frame
 
 _SUFFIXES = (".hdf5", ".h5", ".hdf")
 
@@ -134,18 +143,14 @@ def _variant(path: str | os.PathLike[str]) -> Path:
 
 
 def _dataset(path: Path, file: Any, name: str) -> Any:
-    dataset = file.get(name)
-    if (
-        not isinstance(dataset, h5py.Dataset)
-        or dataset.ndim != 3
-        or dataset.dtype.kind not in "uif"
-    ):
-        there = ", ".join(
-            f"{n} ({show_shape(d.shape or ())})" for n, d in list_datasets(file).items()
-        )
+    datasets = list_datasets(file)
+    dataset = datasets.get(name)
+    if dataset is None or len(dataset.shape or ()) != 3 or number_type(dataset) is None:
         raise InputError(
-            f"{path} has no dataset {name} of shape (T, H, W). It holds {there or 'nothing'}"
+            f"{path} has no dataset {name} of shape (T, H, W). It holds {contents(datasets)}"
         )
+    check_frame(path, "a frame", dataset.shape[1:], dataset.dtype.itemsize)
+    check_stored(path, dataset)
     return dataset
 
 
@@ -166,10 +171,17 @@ def field_shape(path: str | os.PathLike[str]) -> tuple[int, int, int]:
 
 
 def _blocks(path: Path, datasets: list[Any], chunk: int) -> Iterator[list[NDArray[Any]]]:
-    for start in range(0, datasets[0].shape[0], chunk):
+    chunk = frames_at_once(datasets[0].shape[1:], datasets[0].dtype.itemsize, chunk)
+    guards = [ChunkGuard(path, dataset, 0) for dataset in datasets]
+    frames = datasets[0].shape[0]
+    for start in range(0, frames, chunk):
         try:
+            for guard in guards:
+                guard.check(start, min(start + chunk, frames))
             yield [dataset[start : start + chunk] for dataset in datasets]
-        except (OSError, RuntimeError) as error:
+        except DAMAGE as error:
+            if isinstance(error, InputError):
+                raise
             raise InputError(
                 f"{path}: frames from {start} on cannot be read ({error}). Make the file again"
             ) from error

@@ -14,7 +14,16 @@ import numpy as np
 from pyflowreg.errors import InputError
 from pyflowreg.io.axes import canonical_shape, to_canonical, user_axes
 from pyflowreg.io.base import BaseReader, Frames, InputOptions, Shape4, show_shape
+from pyflowreg.io.hdf5_checks import (
+    DAMAGE,
+    ChunkGuard,
+    check_stored,
+    contents,
+    list_datasets,
+    number_type,
+)
 from pyflowreg.io.hdf5_storage import Hdf5BaseWriter
+from pyflowreg.io.safety import check_regular
 
 _CHANNEL = re.compile(r"ch([1-9][0-9]*)$")
 # 2-D: a channel of one frame, which is refused where the number of frames is checked.
@@ -23,38 +32,11 @@ _DEFAULT_AXES = {2: "YX", 3: "TYX", 4: "TYXC"}
 
 def open_hdf5(path: Path) -> Any:
     """Open an HDF5 file for reading; InputError if it is damaged."""
+    check_regular(path)
     try:
         return h5py.File(path, "r")
-    except (OSError, RuntimeError) as error:
+    except DAMAGE as error:
         raise InputError(f"{path} cannot be read as HDF5: {error}. It may be truncated") from error
-
-
-def list_datasets(file: Any) -> dict[str, Any]:
-    """Every dataset of the file by its full name, in all groups."""
-    found: dict[str, Any] = {}
-
-    def visit(name: str, item: object) -> None:
-        # Names with '#' are MATLAB's internal groups.
-        if isinstance(item, h5py.Dataset) and not name.startswith("#"):
-            found[name] = item
-
-    try:
-        file.visititems(visit)
-    except (OSError, RuntimeError, KeyError) as error:
-        raise InputError(
-            f"{file.filename} is damaged: its list of datasets cannot be read ({error}). Copy or "
-            "export it again"
-        ) from error
-    return found
-
-
-def _contents(datasets: dict[str, Any], reverse: bool) -> str:
-    def describe(name: str, dataset: Any) -> str:
-        shape = dataset.shape or ()
-        kind = "object" if dataset.dtype.hasobject else dataset.dtype.name
-        return f"{name} ({show_shape(shape[::-1] if reverse else shape)}, {kind})"
-
-    return ", ".join(describe(n, d) for n, d in datasets.items()) or "no dataset"
 
 
 class Hdf5Reader(BaseReader):
@@ -82,10 +64,13 @@ class Hdf5Reader(BaseReader):
         with contextlib.ExitStack() as cleanup:
             cleanup.callback(self._file.close)
             self._datasets = self._find()
-            self._letters = self._find_axes()
             self._check_alike()
+            self._letters = self._find_axes()
             shape = self._movie_shape()
             self._set_layout(shape, self._datasets[0].dtype, options.n_channels)
+            time = max(self._letters.find("T"), 0)
+            axis = len(self._letters) - 1 - time if self._reversed else time
+            self._guards = [ChunkGuard(path, entry, axis) for entry in self._datasets]
             cleanup.pop_all()  # a reader that could be made keeps its file open
 
     def _movie_shape(self) -> Shape4:
@@ -114,7 +99,7 @@ class Hdf5Reader(BaseReader):
             if missing:
                 raise InputError(
                     f"{self.path} has no dataset {', '.join(missing)} (input_options.dataset). "
-                    f"It holds {_contents(datasets, self._reversed)}"
+                    f"It holds {contents(datasets, self._reversed)}"
                 )
             return [datasets[name] for name in names]
         channels = [name for name in datasets if _CHANNEL.match(name)]
@@ -122,7 +107,7 @@ class Hdf5Reader(BaseReader):
             numbers = sorted(int(name[2:]) for name in channels)
             if numbers != list(range(1, len(numbers) + 1)):
                 raise InputError(
-                    f"{self.path} holds {_contents(datasets, self._reversed)}: the channels are "
+                    f"{self.path} holds {contents(datasets, self._reversed)}: the channels are "
                     "not numbered without gaps. Name them with input_options.dataset"
                 )
             return [datasets[f"ch{k}"] for k in numbers]
@@ -136,12 +121,12 @@ class Hdf5Reader(BaseReader):
         movies = [
             d
             for d in datasets.values()
-            if d.shape is not None and d.ndim in ranks and d.dtype.kind in "uif"
+            if d.shape is not None and d.ndim in ranks and number_type(d) is not None
         ]
         if len(movies) != 1:
             what = "no" if not movies else "more than one"
             raise InputError(
-                f"{self.path} holds {_contents(datasets, self._reversed)}: {what} dataset has "
+                f"{self.path} holds {contents(datasets, self._reversed)}: {what} dataset has "
                 f"{' or '.join(map(str, ranks))} axes of numbers. Name one with "
                 "input_options.dataset"
             )
@@ -162,11 +147,12 @@ class Hdf5Reader(BaseReader):
     def _check_alike(self) -> None:
         first = self._datasets[0]
         for dataset in self._datasets:
-            if dataset.dtype.hasobject or dataset.dtype.names or dataset.shape is None:
+            if number_type(dataset) is None or dataset.shape is None:
                 raise InputError(
                     f"{self.path}: {dataset.name} holds objects or ragged rows, not an array of "
                     "numbers. Save the frames as one numeric array"
                 )
+            check_stored(self.path, dataset)
             if dataset.shape != first.shape or dataset.dtype != first.dtype:
                 raise InputError(
                     f"{self.path}: {dataset.name} is {show_shape(dataset.shape)} {dataset.dtype}, "
@@ -175,20 +161,24 @@ class Hdf5Reader(BaseReader):
                 )
 
     def _read_stored(self, start: int, stop: int) -> Frames:
-        parts = [self._read_dataset(dataset, start, stop) for dataset in self._datasets]
+        parts = [self._read_dataset(number, start, stop) for number in range(len(self._datasets))]
         return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=3)
 
-    def _read_dataset(self, dataset: Any, start: int, stop: int) -> Frames:
+    def _read_dataset(self, number: int, start: int, stop: int) -> Frames:
+        dataset = self._datasets[number]
         time = self._letters.find("T")
         selection = [slice(None)] * len(self._letters)
         if time >= 0:
             selection[time] = slice(start, stop)
         try:
+            self._guards[number].check(start, stop)
             block = dataset[tuple(selection[::-1] if self._reversed else selection)]
-        except (OSError, RuntimeError) as error:
+        except DAMAGE as error:
+            if isinstance(error, InputError):
+                raise
             if stop - start > 1:  # find the frame that cannot be read
                 for frame in range(start, stop):
-                    self._read_dataset(dataset, frame, frame + 1)
+                    self._read_dataset(number, frame, frame + 1)
             raise InputError(
                 f"{self.path}: frame {start} of {dataset.name} cannot be read ({error}). The file "
                 "is damaged: copy it again"

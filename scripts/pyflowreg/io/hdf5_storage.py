@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,6 +14,40 @@ from numpy.typing import NDArray
 
 from pyflowreg.io.base import Frames
 from pyflowreg.io.storage import StoredWriter
+
+
+def unwritten_chunks(path: Path) -> int:
+    """Count what a program that was killed has declared but never written.
+
+    Parameters
+    ----------
+    path : Path
+        An HDF5 file of a recording.
+
+    Returns
+    -------
+    int
+        Chunks (usually frames) without values, of the dataset that has most; 0 if the file is
+        another one.
+    """
+    most = 0
+    try:
+        with h5py.File(path, "r") as file:
+            for dataset in file.values():
+                if isinstance(dataset, h5py.Dataset) and dataset.ndim >= 3:
+                    most = max(most, _unwritten(dataset))
+    except (OSError, RuntimeError):
+        return 0
+    return most
+
+
+def _unwritten(dataset: Any) -> int:
+    if dataset.chunks is None:
+        return 0 if dataset.id.get_storage_size() else int(dataset.shape[0])
+    pairs = zip(dataset.shape, dataset.chunks, strict=True)
+    declared = math.prod(-(-int(extent) // int(chunk)) for extent, chunk in pairs)
+    written: int = dataset.id.get_num_chunks()
+    return declared - written
 
 
 class Hdf5BaseWriter(StoredWriter):

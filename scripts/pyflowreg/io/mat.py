@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import struct
 import zlib
 from collections.abc import Sequence
@@ -9,32 +10,16 @@ from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
-import scipy.io
-from scipy.io.matlab import MatReadError
 
 from pyflowreg.errors import InputError
 from pyflowreg.io.axes import canonical_shape, to_canonical, user_axes
-from pyflowreg.io.base import BaseReader, Frames, InputOptions, show_shape
+from pyflowreg.io.base import BaseReader, Frames, InputOptions, listing, show_shape
 from pyflowreg.io.hdf5 import Hdf5Reader
 from pyflowreg.io.hdf5_storage import Hdf5BaseWriter
+from pyflowreg.io.mat5_format import LARGEST_VARIABLE, NUMBERS, Mat5File
 
-_NUMERIC = {"double": "float64", "single": "float32"} | {
-    name: name
-    for name in ("uint8", "uint16", "int16", "int8", "uint32", "int32", "int64", "uint64")
-}
 # 2-D: MATLAB drops trailing axes of length 1, so one frame is a matrix.
 _DEFAULT_AXES = {2: "YX", 3: "YXT", 4: "YXCT"}
-_DAMAGE = (
-    MatReadError,
-    OSError,
-    ValueError,
-    TypeError,
-    LookupError,
-    ArithmeticError,
-    NotImplementedError,
-    struct.error,
-    zlib.error,
-)
 
 
 class MatReader73(Hdf5Reader):
@@ -67,14 +52,10 @@ class MatReader5(BaseReader):
 
     def __init__(self, path: Path, options: InputOptions) -> None:
         super().__init__(path, options)
-        check_complete(path)
-        try:
-            found = scipy.io.whosmat(str(path), appendmat=False)
-        except _DAMAGE as error:
-            raise InputError(
-                f"{path} cannot be read as MATLAB 5 file: {error}. Save it again"
-            ) from error
-        self._variables = {name: (tuple(shape), kind) for name, shape, kind in found}
+        self._content = Mat5File(path)
+        found = {variable.name: variable for variable in self._content.variables}
+        self._variables = {name: (entry.shape, entry.kind) for name, entry in found.items()}
+        self._found = found
         self._names = self._find()
         shapes = {self._variables[name] for name in self._names}
         if len(shapes) > 1:
@@ -92,13 +73,18 @@ class MatReader5(BaseReader):
                     "axis of their own. Name one of them with input_options.dataset"
                 )
             shape = (*shape[:3], len(self._names))
-        self._set_layout(shape, np.dtype(_NUMERIC[kind]), options.n_channels)
+        dtype = np.dtype(NUMBERS[kind])
+        if math.prod(self._stored) * dtype.itemsize > LARGEST_VARIABLE:
+            raise InputError(
+                f"{path}: {self._names[0]} is {show_shape(self._stored)} {dtype.name}, more than "
+                "2 GiB, which a file of version 5 cannot hold. Save it with -v7.3"
+            )
+        self._set_layout(shape, dtype, options.n_channels)
         self._movie: Frames | None = None
 
     def _contents(self) -> str:
-        return (
-            ", ".join(f"{n} ({show_shape(s)}, {k})" for n, (s, k) in self._variables.items())
-            or "no variable"
+        return listing(
+            (f"{n} ({show_shape(s)}, {k})" for n, (s, k) in self._variables.items()), "no variable"
         )
 
     def _find(self) -> list[str]:
@@ -112,7 +98,7 @@ class MatReader5(BaseReader):
             names = names or [
                 name
                 for name, (shape, kind) in self._variables.items()
-                if len(shape) in (3, 4) and kind in _NUMERIC
+                if len(shape) in (3, 4) and kind in NUMBERS
             ]
             if not (names and (names[0] == "ch1" or len(names) == 1)):
                 what = "no" if not names else "more than one"
@@ -126,7 +112,7 @@ class MatReader5(BaseReader):
                     f"{self.path} has no variable {name} (input_options.dataset). It holds "
                     f"{self._contents()}"
                 )
-            if self._variables[name][1] not in _NUMERIC:
+            if self._variables[name][1] not in NUMBERS:
                 raise InputError(
                     f"{self.path}: {name} is a MATLAB {self._variables[name][1]}, not an array of "
                     "numbers. Save the frames as a numeric array"
@@ -146,11 +132,11 @@ class MatReader5(BaseReader):
 
     def _load(self) -> Frames:
         try:
-            loaded = scipy.io.loadmat(
-                str(self.path), variable_names=self._names, appendmat=False, mat_dtype=True
-            )
-            parts = [to_canonical(loaded[name], self._letters) for name in self._names]
-        except _DAMAGE as error:
+            parts = [
+                to_canonical(self._content.load(self._found[name]), self._letters)
+                for name in self._names
+            ]
+        except (OSError, ValueError, ArithmeticError, MemoryError, zlib.error) as error:
             raise InputError(
                 f"{self.path}: {', '.join(self._names)} cannot be read ({error}). The file is "
                 "damaged: save it again"
@@ -165,27 +151,6 @@ class MatReader5(BaseReader):
     def close(self) -> None:
         """Release the movie."""
         self._movie = None
-
-
-def check_complete(path: Path) -> None:
-    """Refuse a MATLAB 5 file that ends inside a variable; only the variables' headers are read."""
-    size = path.stat().st_size
-    with path.open("rb") as file:
-        header = file.read(128)
-        if not header.startswith(b"MATLAB 5.0"):
-            return
-        order = "<" if header[126:128] == b"IM" else ">"
-        position = 128
-        while position < size:
-            file.seek(position)
-            tag = file.read(8)
-            length = struct.unpack(f"{order}II", tag)[1] if len(tag) == 8 else size
-            position += 8 + length
-    if position > size:
-        raise InputError(
-            f"{path} is truncated: its last variable ends at byte {position}, the file has "
-            f"{size}. Copy or save it again"
-        )
 
 
 class MatWriter(Hdf5BaseWriter):

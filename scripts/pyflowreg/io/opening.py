@@ -12,6 +12,7 @@ from numpy.typing import DTypeLike
 from pyflowreg.errors import ConfigError, InputError
 from pyflowreg.io import FORMATS
 from pyflowreg.io.base import BaseReader, InputOptions, Shape4, as_input_options, show_shape
+from pyflowreg.io.safety import check_regular
 from pyflowreg.io.writing import BaseWriter, PerChannelWriter
 
 _TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
@@ -39,8 +40,13 @@ def file_kind(path: Path) -> str:
         return "mat73" if is_mat else "hdf5"
     if head[512:520] == _HDF5:
         return "mat73" if is_mat or head.startswith(b"MATLAB 7.3") else "hdf5"
-    if head.startswith(b"MATLAB 5.0") or is_mat:
+    if head.startswith(b"MATLAB 5.0"):
         return "mat5"
+    if is_mat:
+        raise InputError(
+            f"{path} is not a MATLAB file of version 5 to 7.3 (its first bytes are {head[:8]!r}): "
+            "save it again, with -v7.3 if it is long"
+        )
     raise InputError(
         f"{path} is not a TIFF, HDF5 or MAT file (its first bytes are {head[:8]!r}). Convert it, "
         "or exclude it through `pattern`"
@@ -55,6 +61,7 @@ def open_stored(path: Path, options: InputOptions) -> BaseReader:
         from pyflowreg.io.tiff_folder import TiffFolderReader
 
         return TiffFolderReader(path, options)
+    check_regular(path)
     kind = file_kind(path)
     if kind == "tiff":
         from pyflowreg.io.tiff import TiffReader

@@ -7,8 +7,10 @@ values of frames that are on the disk are not written again, and all the rest is
 
 from __future__ import annotations
 
+import errno
 import io
 import os
+import stat
 from abc import abstractmethod
 from array import array
 from collections.abc import Sequence
@@ -24,6 +26,28 @@ from pyflowreg.io.writing import BaseWriter, Position, ResumeError
 
 COMPARED = 32
 """Bytes at either end of random values by which they are recognised."""
+
+
+def _new(path: Path) -> io.FileIO:
+    """Make a file; what has its name is removed, not written to, nor what a link leads to."""
+    if os.path.lexists(path):
+        path.unlink()
+    return path.open("x+b", buffering=0)
+
+
+def _continued(path: Path) -> io.FileIO:
+    """Open a file of which no other name is known; ResumeError if it may be somebody else's."""
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise ResumeError("with a link for a file") from error
+        raise
+    found = os.fstat(descriptor)
+    if found.st_nlink > 1 or not stat.S_ISREG(found.st_mode):
+        os.close(descriptor)
+        raise ResumeError("with a file that has other names")
+    return io.FileIO(descriptor, "r+b")
 
 
 class Storage(io.RawIOBase):
@@ -44,7 +68,7 @@ class Storage(io.RawIOBase):
 
     def __init__(self, path: Path, continued: bool = False) -> None:
         super().__init__()
-        self._file = path.open("r+b" if continued else "w+b", buffering=0)
+        self._file = _continued(path) if continued else _new(path)
         self._kept: list[tuple[int, bytes]] = []
         self._position = self._size = 0
         self._error: OSError | None = None
@@ -174,7 +198,7 @@ class StoredWriter(BaseWriter):
 
     def _make_storage(self, path: Path) -> Storage:
         self._sizes = array("q")
-        if self._continued is not None and not path.is_file():
+        if self._continued is not None and (path.is_symlink() or not path.is_file()):
             raise ResumeError("without the files it belongs to")
         self._storage = Storage(path, continued=self._continued is not None)
         return self._storage

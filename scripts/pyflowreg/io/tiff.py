@@ -12,9 +12,7 @@ import json
 import logging
 import math
 import re
-import struct
 import warnings
-import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -26,27 +24,21 @@ from numpy.typing import NDArray
 from pyflowreg.errors import InputError
 from pyflowreg.io import scanimage
 from pyflowreg.io.axes import canonical_shape, guess_axes, to_canonical, user_axes
-from pyflowreg.io.base import BaseReader, Frames, InputOptions, Shape4, check_dtype, show_shape
+from pyflowreg.io.base import (
+    ALLOWED_DTYPES,
+    BaseReader,
+    Frames,
+    InputOptions,
+    Shape4,
+    check_dtype,
+    show_shape,
+)
 from pyflowreg.io.storage import StoredWriter
+from pyflowreg.io.tiff_checks import DAMAGE, check_descriptions, check_jpeg, check_page, other_files
 from pyflowreg.io.tiff_pages import doubtful_pages, first_missing_page
 
 logger = logging.getLogger(__name__)
 
-# What damaged tags, page lists and compressed data make tifffile and the codecs raise.
-# imagecodecs' errors and TiffFileError derive from RuntimeError and ValueError.
-DAMAGE = (
-    tifffile.TiffFileError,
-    OSError,
-    ValueError,
-    TypeError,
-    KeyError,
-    IndexError,
-    RuntimeError,
-    ArithmeticError,
-    AssertionError,
-    struct.error,
-    zlib.error,
-)
 # The shape that tifffile notes in the description of the first page of a series.
 _OWN_SHAPE = re.compile(r'"shape": *(\[[0-9, ]+\])')
 
@@ -93,12 +85,9 @@ class TiffReader(BaseReader):
             self._tif = self._open_file(part)
             try:
                 self._find_frames()
-            except InputError:
-                self._tif.close()
-                raise
             except DAMAGE as error:
                 self._tif.close()
-                raise self._damaged(error) from error
+                raise error if isinstance(error, InputError) else self._damaged(error) from error
         self._file = path.open("rb") if self._offset is not None else None
 
     def _damaged(self, error: Exception) -> InputError:
@@ -106,14 +95,24 @@ class TiffReader(BaseReader):
 
     def _open_file(self, part: bool) -> Any:
         try:
-            tif = tifffile.TiffFile(self.path)
+            tif = tifffile.TiffFile(self.path, _multifile=False)
         except DAMAGE as error:
             raise self._damaged(error) from error
         if len(tif.pages) == 0:
             tif.close()
             raise InputError(f"{self.path} has no readable page: it is truncated or empty")
-        if part and tif.is_ome and _spans_files(tif.pages.first.description):
-            tif.is_ome = False
+        try:
+            check_descriptions(self.path, tif)
+            if tif.is_ome and other_files(self.path, tif.pages.first.description):
+                if not part:
+                    raise InputError(
+                        f"{self.path} is one part of an OME-TIFF in several files. Put the parts "
+                        "into a folder of their own and give that folder as the recording"
+                    )
+                tif.is_ome = False
+        except DAMAGE as error:
+            tif.close()
+            raise error if isinstance(error, InputError) else self._damaged(error) from error
         return tif
 
     def _find_frames(self) -> None:
@@ -230,18 +229,11 @@ class TiffReader(BaseReader):
         pages.useframes = alike
 
     def _check_own_pages(self, series: list[Any]) -> None:
-        """Refuse a file that is one of several of a multi-file OME-TIFF."""
+        """Refuse an OME-TIFF that lacks pages."""
         if not self._tif.is_ome:
             return
         for one in series:
             missing = sum(page is None for page in one.pages)
-            foreign = sum(page is not None and page.parent is not self._tif for page in one.pages)
-            if foreign or (missing and _spans_files(self._tif.pages.first.description)):
-                raise InputError(
-                    f"{self.path} is one part of an OME-TIFF in several files ({len(one.pages)} "
-                    f"pages, {foreign} in other files, {missing} not found). Put the parts into a "
-                    "folder of their own and give that folder as the recording"
-                )
             if missing:
                 raise InputError(
                     f"{self.path} is incomplete: its OME header promises {len(one.pages)} pages, "
@@ -254,6 +246,7 @@ class TiffReader(BaseReader):
             end = self._offset + math.prod(self._stored) * self._raw_dtype.itemsize
         else:
             last = self._pages[len(self._pages) - 1]
+            check_page(self.path, last, self.shape[0] - 1)
             offsets, counts = last.dataoffsets, last.databytecounts
             if not offsets or len(offsets) != len(counts):
                 raise InputError(
@@ -310,11 +303,15 @@ class TiffReader(BaseReader):
     def _read_pages(self, first: int, count: int) -> Frames:
         out = np.empty((count, self._page_values), self.dtype)
         for k in range(count):
-            page = self._pages[first + k]
+            frame = self._frame_of((first + k) * self._page_values)
             try:
+                page = self._pages[first + k]
+                check_page(self.path, page, frame)
+                check_jpeg(self.path, page, frame)
                 out[k] = page.asarray(maxworkers=1).reshape(-1)
             except DAMAGE as error:
-                frame = self._frame_of((first + k) * self._page_values)
+                if isinstance(error, InputError):
+                    raise
                 raise InputError(
                     f"{self.path}: frame {frame} (counted from 0) cannot be decoded ({error}). "
                     "The file is damaged: copy or export it again"
@@ -328,9 +325,10 @@ class TiffReader(BaseReader):
             self._file.close()
 
 
-def _spans_files(ome_xml: str) -> bool:
-    """Whether OME metadata describe more than the file they are in."""
-    return "<BinaryOnly" in ome_xml or len(set(re.findall(r'FileName="([^"]*)"', ome_xml))) > 1
+class TiffImage(TiffReader):
+    """A single image in one TIFF file, also of types that recordings do not have."""
+
+    dtypes = (*ALLOWED_DTYPES, "bool", "int8", "uint32", "int32", "uint64", "int64", "float16")
 
 
 class TiffWriter(StoredWriter):

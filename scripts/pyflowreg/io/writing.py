@@ -5,8 +5,9 @@ from __future__ import annotations
 import contextlib
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -14,6 +15,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import DTypeLike
 
+from pyflowreg.core.threads import uninterrupted
 from pyflowreg.io.atomic import atomic_paths
 from pyflowreg.io.base import Frames, Shape4, check_dtype
 from pyflowreg.io.failures import writing
@@ -29,6 +31,15 @@ Files = Callable[[Sequence[Path]], AbstractContextManager[list[Path]]]
 
 class ResumeError(Exception):
     """A file that was begun cannot be continued; it has to be made from its beginning."""
+
+
+@contextlib.contextmanager
+def restoring() -> Iterator[None]:
+    """Turn what a record lacks, or holds in another shape, into `ResumeError`."""
+    try:
+        yield
+    except (LookupError, TypeError, ValueError) as error:
+        raise ResumeError(f"damaged ({error})") from error
 
 
 class BaseWriter(ABC):
@@ -130,8 +141,9 @@ class BaseWriter(ABC):
             self._open(temporary)
             self._group = group
             if self._continued is not None:
-                self._repeat(self._continued)
-                self.frames_written = int(self._continued["frames"])
+                with restoring():
+                    self._repeat(self._continued)
+                    self.frames_written = int(self._continued["frames"])
 
     def finish(self) -> None:
         """Close the temporary files and check that every frame was written."""
@@ -159,7 +171,8 @@ class WriterGroup:
     """Writers whose files appear together: all are closed and checked before one is renamed.
 
     Leaving the `with` block by an exception, or a writer that cannot be finished, leaves none of
-    the files and keeps what was there before.
+    the files and keeps what was there before. Ctrl-C does not reach the libraries that write: HDF5
+    would take its exception for a disk that cannot be written.
 
     Parameters
     ----------
@@ -181,8 +194,8 @@ class WriterGroup:
             undo.push(files)
             for writer in self.writers:
                 own = [next(temporary) for _ in writer.paths]
-                undo.callback(writer.abandon)
-                writer.begin(self, own)
+                undo.callback(uninterrupted, writer.abandon)
+                uninterrupted(partial(writer.begin, self, own))
             undo.pop_all()
         self._files = files
         return self
@@ -199,13 +212,13 @@ class WriterGroup:
             publish.push(self._files)
             self._files = None
             for writer in self.writers:
-                publish.callback(writer.abandon)
+                publish.callback(uninterrupted, writer.abandon)
             if exc is not None:
                 # Tell the temporary files about the failure; it goes on by itself afterwards.
                 publish.pop_all().__exit__(exc_type, exc, traceback)
                 return
             for writer in self.writers:
-                writer.finish()
+                uninterrupted(writer.finish)
 
 
 class PerChannelWriter(BaseWriter):

@@ -64,3 +64,34 @@ def unused_settings(backend: str, settings: Settings, prefix: str = "") -> list[
     if "min_level" in problems:  # which makes quality_setting "custom"
         problems.pop("quality_setting", None)
     return list(problems.values())
+
+
+def check_unused(
+    backend: str,
+    settings: Settings,
+    options: type[Settings] | None = None,
+    flow_options: Mapping[str, Any] | None = None,
+) -> None:
+    """Refuse settings that were changed although a backend has no use for them.
+
+    Parameters
+    ----------
+    backend : str
+        Name of the backend.
+    settings : Settings
+        Options of a recording, or a session.
+    options : type, optional
+        Class of a session's `flow_options`.
+    flow_options : mapping, optional
+        Keys and values of them.
+
+    Raises
+    ------
+    ConfigError
+        Naming each.
+    """
+    problems = unused_settings(backend, settings)
+    if options is not None and not BACKENDS[backend].takes_all:
+        problems += unused_settings(backend, options(**(flow_options or {})), "flow_options.")
+    if problems:
+        raise ConfigError(problems)

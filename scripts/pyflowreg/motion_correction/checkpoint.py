@@ -12,7 +12,7 @@ import errno
 import logging
 import os
 import time
-import zipfile
+import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,20 +20,29 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pyflowreg import NUMERICS_REVISION, __version__
-from pyflowreg.errors import OutputError
-from pyflowreg.io.atomic import sync_file, sync_folder, temporary_sibling
-from pyflowreg.io.failures import make_folder, writing, writing_among_others
+from pyflowreg.errors import InputError, OutputError, UnreadableError
+from pyflowreg.io.arrays import read_npz
+from pyflowreg.io.atomic import sync_file, temporary_sibling
+from pyflowreg.io.failures import (
+    make_folder,
+    remove_file,
+    sync_folder,
+    writing,
+    writing_among_others,
+)
 from pyflowreg.motion_correction.folder_lock import FolderLock
+from pyflowreg.motion_correction.software import software_revision
 
 logger = logging.getLogger(__name__)
 
 FORMAT = 1
-RECORD, NEW_RECORD = "record.npz", "record.new"
+RECORD = "record.npz"
 SOFTWARE = "software"
-# File systems without hard links (some FUSE and SMB mounts, FAT) say so with these.
-_NO_LINKS = frozenset({errno.EPERM, errno.ENOTSUP, errno.EMLINK, errno.ENOSYS, errno.EACCES})
-_DAMAGED = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, NotImplementedError)
+# File systems without hard links, or without any between folders (some FUSE and SMB mounts, FAT,
+# AFS), say so with these.
+_NO_LINKS = frozenset(
+    {errno.EPERM, errno.ENOTSUP, errno.EMLINK, errno.ENOSYS, errno.EACCES, errno.EXDEV}
+)
 
 State = Mapping[str, NDArray[Any]]
 
@@ -54,7 +63,7 @@ class Checkpoint:
     def __init__(self, lock: FolderLock, made_of: Mapping[str, str], seconds: float) -> None:
         self.folder = lock.folder
         self._lock = lock
-        self._made_of = {**made_of, SOFTWARE: f"{__version__}, {NUMERICS_REVISION}, {FORMAT}"}
+        self._made_of = {**made_of, SOFTWARE: f"{software_revision()}, record {FORMAT}"}
         self._seconds = seconds
         self._saved = time.monotonic()
         self.state = self._load()
@@ -66,8 +75,8 @@ class Checkpoint:
 
     @property
     def is_due(self) -> bool:
-        """Whether it is time to save."""
-        return time.monotonic() - self._saved >= self._seconds
+        """Whether it is time to save; never if no work is to be kept."""
+        return 0 < self._seconds <= time.monotonic() - self._saved
 
     def _load(self) -> State | None:
         """Read the record; whatever cannot be used is removed."""
@@ -75,14 +84,19 @@ class Checkpoint:
         state: dict[str, NDArray[Any]] = {}
         reason = ""
         try:
-            with np.load(path, allow_pickle=False) as record:
-                state = {name: record[name] for name in record.files}
+            # Its arrays are not compressed, so they cannot have more bytes than the file.
+            state = read_npz(path, most=path.stat().st_size)
             differ = [k for k, v in self._made_of.items() if str(state.pop(f"of {k}")) != v]
             reason = f"of other {' and '.join(differ)}" if differ else ""
         except FileNotFoundError:
             self._empty()
             return None
-        except _DAMAGED as error:
+        except UnreadableError as error:
+            raise OutputError(
+                f"{error}. Try again, or delete {self.folder}, and the recording starts from its "
+                "beginning"
+            ) from error
+        except (KeyError, InputError) as error:
             reason = f"damaged ({error})"
         if reason:
             self.discard(reason)
@@ -97,10 +111,10 @@ class Checkpoint:
     def _empty(self) -> None:
         # The record first: without it the rest means nothing.
         self.state = None
-        (self.folder / RECORD).unlink(missing_ok=True)
+        remove_file(self.folder / RECORD)
         for path in self.folder.iterdir():
-            if path != self._lock.path:
-                path.unlink()
+            if path != self._lock.path and (path.is_symlink() or not path.is_dir()):
+                remove_file(path)
 
     def save(self, state: State) -> None:
         """Replace the record; what it counts must be on the disk.
@@ -124,13 +138,18 @@ class Checkpoint:
             f"of {name}": np.array(value) for name, value in self._made_of.items()
         }
         arrays |= state
-        new, path = self.folder / NEW_RECORD, self.folder / RECORD
+        path = self.folder / RECORD
+        new = path.with_suffix(f".{uuid.uuid4().hex[:8]}")
         with writing(path):
-            with new.open("wb") as file:
-                np.savez(file, **arrays)
-                file.flush()
-                os.fsync(file.fileno())
-            new.replace(path)
+            try:
+                with new.open("xb") as file:
+                    np.savez(file, **arrays)
+                    file.flush()
+                    os.fsync(file.fileno())
+                new.replace(path)
+            finally:
+                with contextlib.suppress(OSError):
+                    new.unlink(missing_ok=True)
             sync_folder(self.folder)
         self._saved = time.monotonic()
 
@@ -153,7 +172,8 @@ class Checkpoint:
         hidden = [self.folder / path.name for path in paths]
         with writing_among_others(dict(zip(hidden, paths, strict=True))):
             yield hidden
-            for file in hidden:
+        for file, path in zip(hidden, paths, strict=True):
+            with writing(path):
                 sync_file(file)
         self.save({**finish(), "complete": np.array(True)})
         self.publish(paths)
@@ -175,16 +195,18 @@ class Checkpoint:
             hidden = self.folder / path.name
             with writing(path):
                 # Made now: Snakemake would take it for older than the header of the recording.
-                os.utime(hidden if hidden.exists() else path)
+                os.utime(hidden if hidden.exists() else path, follow_symlinks=False)
                 if hidden.exists() and not (path.exists() and hidden.samefile(path)):
                     _link(hidden, path)
-        for folder in {path.parent for path in paths}:
-            sync_folder(folder)
+        for path in {path.parent: path for path in paths}.values():
+            with writing(path):
+                sync_folder(path.parent)
 
     def remove(self) -> None:
-        """Remove the folder: everything is published, or there is nothing to keep."""
-        self._empty()
-        self._lock.remove_folder()
+        """Remove the folder, if it is still this run's: all is published, or nothing to keep."""
+        if self._lock.is_held:
+            self._empty()
+            self._lock.remove_folder()
 
 
 def _link(file: Path, target: Path) -> None:

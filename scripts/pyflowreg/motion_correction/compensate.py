@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,12 +14,14 @@ from numpy.typing import NDArray
 from pyflowreg.core.compilation.log import compile_log
 from pyflowreg.core.threads import available_threads
 from pyflowreg.errors import ConfigError
-from pyflowreg.io import open_reader, output_paths
+from pyflowreg.io import Reader, open_reader, output_paths
 from pyflowreg.io.atomic import atomic_save_npy, atomic_save_npz
+from pyflowreg.io.failures import remove_file
 from pyflowreg.io.fields import FieldWriter, MaskWriter
 from pyflowreg.io.opening import make_writer
 from pyflowreg.motion_correction.checkpoint import Checkpoint
 from pyflowreg.motion_correction.correction import RecordingCorrection
+from pyflowreg.motion_correction.disk import check_stage1_space
 from pyflowreg.motion_correction.options import OFOptions
 from pyflowreg.motion_correction.progress import shown_messages
 from pyflowreg.motion_correction.recording_run import CorrectedRecording, Outputs, RecordingRun
@@ -92,8 +95,22 @@ def _remove_older(options: OFOptions) -> None:
     for name, new in made.items():
         path = output_file(options, name)
         if not new and path.is_file():
-            path.unlink()
+            remove_file(path)
             logger.info("%s belonged to an earlier run and is removed.", path)
+
+
+def _check_space(options: OFOptions, reader: Reader, checkpoint: Checkpoint | None) -> None:
+    """Make sure that there is room for the results beside those of an earlier run."""
+    if checkpoint is not None and checkpoint.is_complete:
+        return
+    check_stage1_space(
+        options,
+        reader.shape,
+        reader.dtype.itemsize,
+        f"Correcting {reader.path.name}",
+        checkpoint=checkpoint is not None,
+        replaced=[] if checkpoint is None else [checkpoint.folder],
+    )
 
 
 def correct_recording(
@@ -101,10 +118,12 @@ def correct_recording(
     reference: NDArray[Any] | None = None,
     threads: int | None = None,
     checkpoint: Checkpoint | None = None,
+    before_publishing: Callable[[], None] = lambda: None,
 ) -> CorrectedRecording:
     """Correct one recording; see `compensate_recording`, which returns the reference only.
 
     With a checkpoint, it goes on from where an interrupted run was, and can be interrupted.
+    `before_publishing` is called when all frames are there; files appear unless it raises.
     """
     if options.input_file is None:
         raise ConfigError(["input_file is not set; give the recording that is to be corrected."])
@@ -113,8 +132,10 @@ def correct_recording(
     workers = threads or available_threads()
     with open_reader(options.input_file, options.input_options or None) as reader:
         _refuse_to_overwrite(options, options.input_file, reader.shape[3])
+        _check_space(options, reader, checkpoint)
         make = partial(_open_outputs, options)
-        result = RecordingRun(reader, options, reference, workers, make, checkpoint)()
+        run = RecordingRun(reader, options, reference, workers, make, checkpoint, before_publishing)
+        result = run()
     compile_log.report()
     _remove_older(options)
     if options.save_meta_info:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -19,10 +20,11 @@ from pyflowreg.core.backend_types import Corrects, LimitsChunks, RawChunk, Warps
 from pyflowreg.core.frame_warp import warp_frames
 from pyflowreg.core.numerics import MIN_SIDE, to_dtype
 from pyflowreg.core.parameters import FlowParameters
-from pyflowreg.core.threads import overlapped
+from pyflowreg.core.threads import overlapped, uninterrupted
 from pyflowreg.core.warping import warp_sequence
 from pyflowreg.errors import InputError
 from pyflowreg.io import Reader
+from pyflowreg.io.writing import restoring
 from pyflowreg.motion_correction.chunks import chunk_length
 from pyflowreg.motion_correction.corrected import CorrectedChunk, by_user, described
 from pyflowreg.motion_correction.frames import BinnedFrames, FrameRange
@@ -55,9 +57,9 @@ State = Mapping[str, NDArray[Any]]
 """Named arrays of which one thread makes all, and another computation can go on from them."""
 
 
-_Computed = tuple[int, NDArray[Any] | None, NDArray[Any], CorrectedChunk]
-"""Number of the first frame in the batch, smoothed frames if they are known, whole-pixel shifts
-(n, 2) that the displacements include, and the corrected frames."""
+_Computed = tuple[tuple[int, NDArray[Any] | None], NDArray[Any], CorrectedChunk]
+"""Number of the first frame in the batch and the smoothed frames if they are known, whole-pixel
+shifts (n, 2) that the displacements include, and the corrected frames."""
 
 
 def flow_parameters(options: OFOptions, channels: int) -> FlowParameters:
@@ -137,15 +139,18 @@ class RecordingCorrection:
         if state is None:
             self.reference = self._make_reference(reference, progress)
         else:
-            self.reference = np.array(state["reference"])
+            with restoring():
+                self.reference = np.array(state["reference"], dtype=np.float64)
+                if self.reference.shape != self.shape[1:]:
+                    raise ValueError("frames of another shape")
         self._prepare()
         self._w_init = np.zeros((self._height, self._width, 2))
         self._first = self.next = 0
         self._handed_on, self._candidate = RunningMean(), self._new_candidate(0)
         self.latest: CorrectedChunk | None = None
-        self.is_settled = True
         if state is not None:
-            self._restore(state)
+            with restoring():
+                self._restore(state)
 
     def _chunk_length(self, channels: int) -> int:
         """Frames computed at a time: what memory is reserved for, unless the backend says less."""
@@ -224,7 +229,7 @@ class RecordingCorrection:
         Returns
         -------
         dict of str to ndarray
-            For `state` of another object. Only while `is_settled`.
+            For `state` of another object.
         """
         state = {
             "reference": self.reference,
@@ -240,6 +245,8 @@ class RecordingCorrection:
     def _restore(self, state: State) -> None:
         self._first, self.next = int(state["first"]), int(state["next"])
         self._w_init = np.array(state["w_init"])
+        if self._w_init.shape != (self._height, self._width, 2):
+            raise ValueError("displacements of another shape")
         self._handed_on = RunningMean.from_state("handed_on", state)
         self._candidate = self._new_candidate(self._first)
         if self._candidate is not None:
@@ -258,11 +265,10 @@ class RecordingCorrection:
             if self.next == 0 and self.options.update_initialization_w:
                 self._w_init = self._initial_displacement(batch)
             yield from self._correct_batch(batch)
-            self._begin_batch(self._first + batch.length)
+            uninterrupted(partial(self._begin_batch, self._first + batch.length))
 
     def _begin_batch(self, start: int) -> None:
         """Take over what the batch before hands on."""
-        self.is_settled = False
         if self.options.update_initialization_w:
             self._w_init = self._handed_on.mean()
         if self._candidate is not None:
@@ -270,7 +276,6 @@ class RecordingCorrection:
         self._first, self._handed_on = start, RunningMean()
         if start < self.shape[0]:
             self._candidate = self._new_candidate(start)
-        self.is_settled = True
 
     def _initial_displacement(self, batch: FrameRange) -> NDArray[np.float64]:
         first = replace(batch, length=min(FIRST_FRAMES, batch.length))
@@ -306,23 +311,31 @@ class RecordingCorrection:
         return np.asarray(w - shift)
 
     def _correct_batch(self, batch: FrameRange) -> Iterator[CorrectedChunk]:
-        first, from_frame = self._first, 0
-        if batch.length > LONG_BATCH:
-            from_frame = batch.length - LAST_FIELDS
+        first = self._first
 
-        for start, smooth, shifts, corrected in self._computed(batch, self.next - first):
-            w = corrected.w
+        for chunk, shifts, corrected in self._computed(batch, self.next - first):
             if not np.isfinite(corrected.statistics).all():
-                batch.checked_fields(start, w)
-            last = slice(max(from_frame - start, 0), None)
-            self.is_settled = False
-            self._handed_on.add_all(self._handed_on_of(w[last], shifts[last, None, None]))
-            if self._candidate is not None:
-                assert smooth is not None
-                self._candidate.add(start, smooth, w)
-            self.next, self.latest = first + start + len(w), corrected
-            self.is_settled = True
+                batch.checked_fields(chunk[0], corrected.w)
+            # Whenever Ctrl-C comes, a chunk is counted everywhere or nowhere.
+            uninterrupted(partial(self._count, batch, chunk, shifts, corrected))
             yield corrected
+
+    def _count(
+        self,
+        batch: FrameRange,
+        chunk: tuple[int, NDArray[Any] | None],
+        shifts: NDArray[Any],
+        corrected: CorrectedChunk,
+    ) -> None:
+        """Take a corrected chunk in for what comes after it."""
+        (start, smooth), w = chunk, corrected.w
+        from_frame = batch.length - LAST_FIELDS if batch.length > LONG_BATCH else 0
+        last = slice(max(from_frame - start, 0), None)
+        self._handed_on.add_all(self._handed_on_of(w[last], shifts[last, None, None]))
+        if self._candidate is not None:
+            assert smooth is not None
+            self._candidate.add(start, smooth, w)
+        self.next, self.latest = corrected.start + len(w), corrected
 
     def _computed(self, batch: FrameRange, begin: int) -> Iterator[_Computed]:
         """Correct a batch chunk by chunk, from its frame `begin` on."""
@@ -336,7 +349,7 @@ class RecordingCorrection:
                     chunk, self._w_init, self._outside, self.dtype, self._threads
                 )
                 shifts = np.zeros((len(w), 2))
-                return start, None, shifts, described(first + start, w, warped)
+                return (start, None), shifts, described(first + start, w, warped)
 
             chunks = self._preprocess.raw_chunks(batch, begin)
             yield from overlapped(correct_all, chunks, self._threads)
@@ -345,7 +358,7 @@ class RecordingCorrection:
         def correct(chunk: Chunk) -> _Computed:
             start, raw, smooth = chunk
             w, shifts = self._displacements(smooth)
-            return start, smooth, shifts, self._corrected(first + start, raw, w)
+            return (start, smooth), shifts, self._corrected(first + start, raw, w)
 
         yield from overlapped(correct, self._preprocessed(batch, begin), self._threads)
 

@@ -3,40 +3,22 @@
 from __future__ import annotations
 
 import contextlib
-import errno
-import fcntl
-import json
-import logging
-import os
-import platform
-import time
-import uuid
+import shutil
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
 
 from pyflowreg.errors import OutputError
-from pyflowreg.io.failures import make_folder, writing
-
-logger = logging.getLogger(__name__)
+from pyflowreg.io.failures import writing
+from pyflowreg.io.file_lock import FileLock
 
 LOCK = "lock"
-# File systems without locks say so with these: some mounts of NFS and Lustre.
-_NO_LOCKS = frozenset({errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EINVAL})
-_TAKEN = frozenset({errno.EAGAIN, errno.EACCES})
-
-WAIT_HERE = 10.0
-"""Seconds in which a process that was killed on this machine has ended."""
-WAIT_ELSEWHERE = 120.0
-"""Seconds after which a server forgets the locks of a machine that has crashed."""
-EVERY = 0.2
 
 
-class FolderLock:
-    """Holds the lock of a folder; a context manager. The system releases it with the process.
+class FolderLock(FileLock):
+    """Holds the lock of a folder, which stays; a context manager.
 
     Where a file system has no locks, the run that came last owns the folder, and the one before is
-    told by `is_held`.
+    told by `is_held`. What that one still writes goes to files that have no name any more.
 
     Parameters
     ----------
@@ -47,86 +29,36 @@ class FolderLock:
     """
 
     def __init__(self, folder: Path, what: str) -> None:
+        super().__init__(folder / LOCK, what)
         self.folder = folder
-        self.path = folder / LOCK
-        self._what = what
-        self._descriptor = -1
-        self._owner = {
-            "host": platform.node(),
-            "pid": os.getpid(),
-            "token": uuid.uuid4().hex,
-        }
-
-    def __enter__(self) -> Self:
-        started = time.monotonic()
-        while not self._try():
-            other = self._read()
-            here = other.get("host") == self._owner["host"]
-            if time.monotonic() - started > (WAIT_HERE if here else WAIT_ELSEWHERE):
-                raise OutputError(
-                    f"{self._what} is being worked on by process {other.get('pid', '?')} on "
-                    f"{other.get('host', 'another machine')}: two runs cannot make the same files. "
-                    "Wait for the other one, or stop it, and run again"
-                )
-            time.sleep(EVERY)
-        return self
 
     def _try(self) -> bool:
-        """Take the lock, unless another process has it or has just removed the folder."""
-        make_folder(self.folder)
-        try:
-            with writing(self.path):
-                self._descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o666)
-        except OutputError as error:
-            if error.errno != errno.ENOENT:
-                raise
+        if self.folder.is_symlink():
+            raise OutputError(
+                f"{self.folder} is a symbolic link, but files in it are removed. Delete the link"
+            )
+        was_left = self.path.exists()
+        if not super()._try():
             return False
-        try:
-            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            if error.errno in _TAKEN or error.errno not in _NO_LOCKS:
-                self._close()
-                if error.errno in _TAKEN:
-                    return False
-                raise
-            logger.debug("%s cannot be locked: %s", self.path, error)
-        if not self._is_same_file():
-            self._close()
-            return False
-        os.ftruncate(self._descriptor, 0)
-        os.pwrite(self._descriptor, json.dumps(self._owner).encode(), 0)
+        if was_left and not self.is_real:
+            self._take_copies()
         return True
 
-    def _is_same_file(self) -> bool:
-        try:
-            return os.path.samestat(os.fstat(self._descriptor), self.path.stat())
-        except FileNotFoundError:
-            return False
-
-    def _read(self) -> dict[str, Any]:
-        try:
-            found = json.loads(self.path.read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            return {}
-        return found if isinstance(found, dict) else {}
-
-    @property
-    def is_held(self) -> bool:
-        """Whether the folder still belongs to this process."""
-        return self._read().get("token") == self._owner["token"]
+    def _take_copies(self) -> None:
+        """Give every file another inode: the owner before may be at work, and cannot be seen."""
+        for file in self.folder.iterdir():
+            if file != self.path and file.is_file():
+                copy = file.with_name(f"{file.name}.copy")
+                with writing(file):
+                    shutil.copyfile(file, copy)
+                    copy.replace(file)
 
     def remove_folder(self) -> None:
         """Remove the lock, then the folder, unless another process has put its lock there."""
         # In this order: on NFS a file that is open keeps its folder from being removed.
-        self.path.unlink(missing_ok=True)
-        self._close()
+        self.release()
         with contextlib.suppress(OSError):
             self.folder.rmdir()
-
-    def _close(self) -> None:
-        if self._descriptor >= 0:
-            os.close(self._descriptor)
-        self._descriptor = -1
 
     def __exit__(
         self,

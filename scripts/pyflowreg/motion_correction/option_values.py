@@ -27,6 +27,8 @@ DTYPES = {
     "int16": "int16",
 }
 """MATLAB's names of the number types a result may have, and NumPy's."""
+LARGEST_SIGMA, LARGEST_SIGMA_T = 1000, 100
+LARGEST_FRAME_NUMBER = 2**53
 
 
 def _number(value: Any) -> float:
@@ -81,6 +83,10 @@ def parse_sigma(value: Any) -> tuple[tuple[float, float, float], ...]:
         numbers = [_number(entry) for entry in (_sequence(row) or [])]
         if len(numbers) != 3 or min(numbers) < 0:
             raise ValueError("is not allowed")
+        if max(numbers) > LARGEST_SIGMA or numbers[2] > LARGEST_SIGMA_T:
+            raise ValueError(
+                f"is too large: at most {LARGEST_SIGMA} pixels and {LARGEST_SIGMA_T} frames"
+            )
         result.append((numbers[0], numbers[1], numbers[2]))
     return tuple(result)
 
@@ -89,7 +95,7 @@ def parse_weight(value: Any) -> tuple[float, ...] | NDArray[np.float64]:
     """Return the channels' weights with sum 1, or maps (C, H, W) as they are."""
     try:
         array = np.asarray(value, dtype=np.float64)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise ValueError("is not made of numbers") from None
     if np.asarray(value).dtype.kind not in "iuf":
         raise ValueError("is not made of numbers")
@@ -107,9 +113,11 @@ def _frame_indices(entries: Iterable[Any]) -> list[int]:
     for entry in entries:
         plain = entry.item() if isinstance(entry, np.generic) else entry
         if isinstance(plain, bool) or not isinstance(plain, int):
-            raise ValueError(f"contains {plain!r}, which is not a whole number")  # noqa: TRY004
+            raise ValueError(f"contains {shown(plain)}, which is not a whole number")  # noqa: TRY004
+        if plain > LARGEST_FRAME_NUMBER:
+            raise ValueError(f"contains {shown(plain)}; no recording has so many frames")
         if plain < 0:
-            raise ValueError(f"contains {plain}; frames count from 0")
+            raise ValueError(f"contains {shown(plain)}; frames count from 0")
         result.append(plain)
     if not result:
         raise ValueError("names no frame")
@@ -133,6 +141,8 @@ def parse_range(text: str) -> range | None:
     if match is None:
         return None
     first, step, last = int(match[1]), int(match[2] or 1), int(match[3])
+    if max(step, last) > LARGEST_FRAME_NUMBER:
+        raise ValueError("is no range: no recording has so many frames")
     if first < 1 or step < 1 or last < first:
         raise ValueError("is no range: the first frame is 1, and first <= last")
     return range(first - 1, last, step)

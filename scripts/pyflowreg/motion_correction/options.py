@@ -13,7 +13,7 @@ from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from pyflowreg.errors import ConfigError
 from pyflowreg.motion_correction import option_values as values
-from pyflowreg.motion_correction.backend_settings import check_backend_params, unused_settings
+from pyflowreg.motion_correction.backend_settings import check_backend_params, check_unused
 from pyflowreg.settings import Allowed, FilePath, Flag, Number, Settings, Whole
 
 logger = logging.getLogger(__name__)
@@ -263,9 +263,7 @@ class OFOptions(Settings):
                     "balanced and fast."
                 ]
             )
-        problems = unused_settings(self.flow_backend, self)
-        if problems:
-            raise ConfigError(problems)
+        check_unused(self.flow_backend, self)
         return self
 
     def __setattr__(self, name: str, value: Any) -> None:

@@ -7,14 +7,18 @@ from __future__ import annotations
 
 import json
 import logging
+import os
+from collections import Counter
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 
-from pyflowreg.errors import ConfigError
+from pyflowreg.errors import ConfigError, InputError
+from pyflowreg.io.safety import read_small
 from pyflowreg.motion_correction.option_values import parse_range
+from pyflowreg.settings_extent import check_extent
 
 if TYPE_CHECKING:
     from pyflowreg.motion_correction.options import OFOptions
@@ -34,9 +38,9 @@ def _no_constant(name: str) -> NoReturn:
 def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     result = dict(pairs)
     if len(result) < len(pairs):
-        names = [name for name, _ in pairs]
-        twice = sorted({name for name in names if names.count(name) > 1})
-        raise ValueError(f"{', '.join(twice)} is given twice")
+        counts = Counter(name for name, _ in pairs)
+        twice = sorted(name for name, count in counts.items() if count > 1)
+        raise ValueError(f"{', '.join(twice[:10])} is given twice")
     return result
 
 
@@ -75,6 +79,10 @@ def _from_matlab(value: dict[str, Any]) -> dict[str, Any]:
     return result
 
 
+def _named(path: Path, text: str) -> str:
+    return text if text.startswith(str(path)) else f"{path}: {text}"
+
+
 def read_options(path: Path) -> dict[str, Any]:
     """Read the options file at `path`.
 
@@ -95,20 +103,21 @@ def read_options(path: Path) -> dict[str, Any]:
         If there is no such file, or it is no such file.
     """
     try:
-        if path.stat().st_size > MAX_BYTES:
-            raise ConfigError([f"{path}: is larger than 16 MiB, which no options file is."])
-        value = _parse(path.read_text(encoding="utf-8"))
+        value = _parse(read_small(path, MAX_BYTES).decode("utf-8"))
         if not isinstance(value, dict):
             raise ConfigError([f"{path}: holds no keys with values; expected a JSON object."])
+        check_extent(value)
         value = _from_matlab(value)
     except OSError as error:
         raise ConfigError([f"{path}: cannot be read ({error.strerror})."]) from None
     except (ValueError, OverflowError, RecursionError) as error:
         if isinstance(error, ConfigError):
-            raise
+            raise ConfigError([_named(path, text) for text in error.problems]) from None
+        if isinstance(error, InputError):
+            raise ConfigError([f"{error}."]) from None
         raise ConfigError([f"{path}: is no options file in JSON ({error})."]) from None
     reference = value.get("reference_frames")
-    if isinstance(reference, str) and (path.parent / reference).is_file():
+    if isinstance(reference, str) and os.path.isfile(path.parent / reference):  # noqa: PTH113
         value["reference_frames"] = str(path.parent / reference)
     return value
 

@@ -6,16 +6,17 @@ import contextlib
 import logging
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pyflowreg.core.compilation.log import compile_log
-from pyflowreg.core.threads import Behind
+from pyflowreg.core.threads import Behind, uninterrupted
 from pyflowreg.io import Reader
 from pyflowreg.io.fields import FieldWriter, MaskWriter
-from pyflowreg.io.writing import BaseWriter, Position, ResumeError, WriterGroup
+from pyflowreg.io.writing import BaseWriter, Position, ResumeError, WriterGroup, restoring
 from pyflowreg.motion_correction.checkpoint import Checkpoint, State
 from pyflowreg.motion_correction.corrected import CorrectedChunk
 from pyflowreg.motion_correction.correction import RecordingCorrection
@@ -146,6 +147,8 @@ class RecordingRun:
         Makes the writers for frames of a shape (T, H, W, C) and type.
     checkpoint : Checkpoint, optional
         What to go on from, and where to save what a later run goes on from.
+    before_publishing : callable
+        Called when all frames are there; files appear unless it raises.
     """
 
     def __init__(
@@ -156,6 +159,7 @@ class RecordingRun:
         threads: int,
         open_outputs: Callable[[RecordingCorrection], Outputs],
         checkpoint: Checkpoint | None = None,
+        before_publishing: Callable[[], None] = lambda: None,
     ) -> None:
         self._reader = reader
         self._options = options
@@ -163,6 +167,7 @@ class RecordingRun:
         self._threads = threads
         self._open_outputs = open_outputs
         self._checkpoint = checkpoint
+        self._before_publishing = before_publishing
 
     def __call__(self) -> CorrectedRecording:
         """Do it, from where the run before was interrupted, if it was.
@@ -189,10 +194,12 @@ class RecordingRun:
             correction = self._prepared(keeper)
         outputs = self._open_outputs(correction)
         if "complete" in self._saved:
+            with restoring():
+                results = Results(self._saved)
+                average = results.average.mean()
             self._publish(outputs)
-            results = Results(self._saved)
-        else:
-            results = self._corrected(correction, outputs)
+            return CorrectedRecording(correction.reference, average, results.statistics)
+        results = self._corrected(correction, outputs)
         return CorrectedRecording(correction.reference, results.average.mean(), results.statistics)
 
     def _publish(self, outputs: Outputs) -> None:
@@ -216,15 +223,16 @@ class RecordingRun:
             if checkpoint.is_due and keeper.is_idle:
                 keeper.submit(checkpoint.save, progress.state())
 
-        progress = ReferenceProgress(saved or None, keep)
+        with restoring():
+            progress = ReferenceProgress(saved or None, keep)
         if progress.done:
             logger.info("Going on from frame %d of the reference.", progress.done)
         try:
             correction = self._correction(progress=progress)
         except STOPPED:
-            if progress.is_settled and progress.done:
-                keeper.submit(checkpoint.save, progress.state())
-                keeper.wait()
+            if progress.done:
+                with contextlib.suppress(*STOPPED):  # one more does not end the saving
+                    uninterrupted(partial(keeper.submit, checkpoint.save, progress.state()))
             raise
         return correction
 
@@ -236,7 +244,8 @@ class RecordingRun:
     def _corrected(self, correction: RecordingCorrection, outputs: Outputs) -> Results:
         checkpoint = self._checkpoint
         saved = self._saved if "next" in self._saved else None
-        results = Results(saved)
+        with restoring():
+            results = Results(saved)
         writers = list(outputs.writers.values())
         if checkpoint is None:
             group = WriterGroup(writers)
@@ -244,7 +253,10 @@ class RecordingRun:
             if saved is None:
                 checkpoint.save({**correction.state(), **results.state()})
             elif correction.next:
-                outputs.continue_from(saved)
+                with restoring():
+                    outputs.continue_from(saved)
+                if results.frames != correction.next:
+                    raise ResumeError("damaged: it counts frames in two ways")
             group = WriterGroup(
                 writers,
                 lambda paths: checkpoint.files(
@@ -259,6 +271,7 @@ class RecordingRun:
                     taker.hand_over(chunk, behind, keeper)
                     compile_log.report()
                     progress.update(chunk.start + len(chunk.frames))
+            self._before_publishing()
         return results
 
 
@@ -314,11 +327,15 @@ class _Taker:
         try:
             yield
         except STOPPED:
-            if self._checkpoint is not None and self._correction.is_settled:
-                latest = self._correction.latest
-                if latest is not None and latest.start == self._results.frames:
-                    self._take(latest)
-                if self._results.frames == self._correction.next:
-                    self._save(self._complete(self._correction.state()))
-                    logger.info("Stopped after frame %d; run it again.", self._results.frames)
+            if self._checkpoint is not None:
+                with contextlib.suppress(*STOPPED):  # one more does not end the saving
+                    uninterrupted(self._save_at_last)
             raise
+
+    def _save_at_last(self) -> None:
+        latest = self._correction.latest
+        if latest is not None and latest.start == self._results.frames:
+            self._take(latest)
+        if self._results.frames == self._correction.next:
+            self._save(self._complete(self._correction.state()))
+            logger.info("Stopped after frame %d; run it again.", self._results.frames)

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import logging
-import struct
-import tokenize
-import zipfile
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +17,9 @@ from pyflowreg.core.backend_registry import Backend
 from pyflowreg.core.frame_warp import warp_frames
 from pyflowreg.core.numerics import LARGEST, Numerics
 from pyflowreg.core.parameters import FlowParameters
-from pyflowreg.core.threads import overlapped
-from pyflowreg.errors import ConfigError
+from pyflowreg.core.threads import overlapped, uninterrupted
+from pyflowreg.errors import ConfigError, InputError
+from pyflowreg.io.image import read_image
 from pyflowreg.motion_correction.centring import centred_reference
 from pyflowreg.motion_correction.frames import BinnedFrames, FrameRange
 from pyflowreg.motion_correction.preprocessing import (
@@ -39,22 +39,6 @@ EXTRA_SIGMA = np.array([1.0, 1.0, 0.5])
 
 EXTRA_ALPHA = 2.0
 """Added to both smoothness weights while the reference frames are registered to each other."""
-
-UNREADABLE = (
-    ArithmeticError,
-    EOFError,
-    LookupError,
-    MemoryError,
-    OSError,
-    RuntimeError,
-    SyntaxError,
-    TypeError,
-    ValueError,
-    struct.error,
-    tokenize.TokenError,
-    zipfile.BadZipFile,
-)
-"""What the readers of images raise about files that are empty, cut short or damaged."""
 
 
 @dataclass(frozen=True)
@@ -114,19 +98,14 @@ def read_reference_image(path: Path, shape: tuple[int, ...]) -> NDArray[np.float
     ConfigError
         If it cannot be read or does not fit the recording.
     """
-    if not path.is_file():
-        raise ConfigError([f"the reference image {path} does not exist; check reference_frames."])
     try:
-        if path.suffix == ".npy":
-            with path.open("rb") as file:
-                image = np.lib.format.read_array(file, allow_pickle=False)
-        else:
-            from skimage.io import imread
-
-            image = imread(path)
-    except UNREADABLE as error:
-        reason = str(error).rstrip(".") or "it is damaged"
-        raise ConfigError([f"the reference image {path} cannot be read: {reason}."]) from error
+        image = read_image(path, math.prod(shape))
+    except FileNotFoundError:
+        raise ConfigError(
+            [f"the reference image {path} does not exist; check reference_frames."]
+        ) from None
+    except (InputError, OSError) as error:
+        raise ConfigError([f"the reference image {str(error).rstrip('.')}."]) from error
     if image.ndim == 3 and image.shape != shape and np.moveaxis(image, 0, -1).shape == shape:
         image = np.moveaxis(image, 0, -1)
     return as_reference(image, shape, str(path))
@@ -153,17 +132,17 @@ class ReferenceProgress:
         if state is not None:
             self.registered = RunningMean.from_state("registered", state)
             self.done = int(state["registered_count"])
-        self.is_settled = True
         self._on_frames = on_frames
 
     def add(self, frames: NDArray[np.float64]) -> None:
         """Take in the next registered frames, (n, H, W, C)."""
-        self.is_settled = False
-        self.registered.add_all(frames)
-        self.done += len(frames)
-        self.is_settled = True
+        uninterrupted(partial(self._count, frames))
         if self._on_frames is not None:
             self._on_frames(self)
+
+    def _count(self, frames: NDArray[np.float64]) -> None:
+        self.registered.add_all(frames)
+        self.done += len(frames)
 
     def state(self) -> dict[str, NDArray[Any]]:
         """Copy what is needed to go on later."""

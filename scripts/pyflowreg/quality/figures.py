@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,7 +15,8 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from pyflowreg.core.warping import warp_frame
 from pyflowreg.errors import ConfigError
 from pyflowreg.io import open_reader
-from pyflowreg.io.atomic import atomic_path
+from pyflowreg.io.arrays import read_npz
+from pyflowreg.io.atomic import atomic_write_bytes
 from pyflowreg.quality.metrics import (
     Image,
     displacement_summary,
@@ -70,9 +72,7 @@ def before_after_figure(
     ConfigError
         If the recordings or the centre cannot be found.
     InputError
-        If results of stage 1 or 2 are missing or cannot be read.
-    FileNotFoundError
-        If stage 3 has not written its mask.
+        If results of a stage are missing or cannot be read.
     StopIteration
         If there is no recording of that name.
     IndexError
@@ -92,17 +92,17 @@ def before_after_figure(
     reference = temporal_average(paths.recording(centre.name))
     field = load_field(files.w_to_reference)
     aligned = warp_frame(corrected, field, np.zeros_like(corrected))
-    with np.load(paths.final_npz) as data:
-        mask = data["final_valid"].astype(bool)
+    mask = read_npz(paths.final_npz)["final_valid"].astype(bool)
     figure = _draw(
         [image[..., channel] for image in (single, raw, corrected, reference, aligned)],
         field,
         mask,
         (shown.name, centre.name),
     )
-    with atomic_path(path) as temporary:
-        # no software version in the file, so that it changes only if the picture does
-        figure.savefig(temporary, format="png", dpi=DPI, metadata={"Software": None})
+    picture = io.BytesIO()
+    # no software version in the file, so that it changes only if the picture does
+    figure.savefig(picture, format="png", dpi=DPI, metadata={"Software": None})
+    atomic_write_bytes(path, picture.getvalue())
     return Path(path)
 
 

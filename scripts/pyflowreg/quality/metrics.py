@@ -12,11 +12,12 @@ from numpy.typing import NDArray
 
 from pyflowreg.errors import InputError
 from pyflowreg.io import open_reader
+from pyflowreg.io.arrays import read_npz
 from pyflowreg.io.fields import field_shape, iter_fields
 from pyflowreg.motion_correction.statistics import RunningMean
 from pyflowreg.session.averages import temporal_average
 from pyflowreg.session.outputs import find_compensated, find_displacements, recording_paths
-from pyflowreg.session.stage2_between_avgs import read_field
+from pyflowreg.session.saved_fields import read_field
 
 if TYPE_CHECKING:
     from pyflowreg.io import Reader
@@ -113,10 +114,10 @@ def displacement_summary(statistics: Path) -> tuple[float, float]:
     Raises
     ------
     InputError
-        If the file does not exist.
+        If the file does not exist, or is damaged.
     """
-    with np.load(_needed(statistics)) as data:
-        return float(np.mean(data["mean_disp"])), float(np.max(data["max_disp"]))
+    data = read_npz(_needed(statistics))
+    return float(np.mean(data["mean_disp"])), float(np.max(data["max_disp"]))
 
 
 def load_displacements(folder: Path) -> NDArray[np.float32]:

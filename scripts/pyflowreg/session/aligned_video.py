@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import logging
-import os
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import Any
 
@@ -19,18 +18,30 @@ from pyflowreg.core.threads import Behind, ahead
 from pyflowreg.core.warping import align_sequence
 from pyflowreg.errors import InputError
 from pyflowreg.io import Reader, open_reader, open_writer
+from pyflowreg.io.atomic import remove_leftovers, scratch_folder
+from pyflowreg.io.failures import remove_file
+from pyflowreg.io.space import check_space, video_bytes
 from pyflowreg.motion_correction.progress import Progress
+from pyflowreg.motion_correction.statistics import RunningMean
 from pyflowreg.session.averages import temporal_average
 from pyflowreg.session.config import SessionConfig
+from pyflowreg.session.contents import contents_of, wrong
 from pyflowreg.session.discovery import Recording, centre_index, discover_recordings
-from pyflowreg.session.outputs import RecordingPaths, find_compensated, recording_paths
-from pyflowreg.session.records import Record, is_younger, video_record
-from pyflowreg.session.stage1_compensate import threads_of
-from pyflowreg.session.stage2_between_avgs import (
-    field_fingerprint,
+from pyflowreg.session.locks import video_lock
+from pyflowreg.session.outputs import ALIGNED_SUFFIX, RecordingPaths, recording_paths
+from pyflowreg.session.path_safety import check_paths
+from pyflowreg.session.records import Record, keep_younger, video_record
+from pyflowreg.session.saved_fields import (
+    check_own_field,
+    field_identity,
     saved_field,
     saved_fingerprint,
 )
+from pyflowreg.session.sources import corrected, video_sources
+from pyflowreg.session.stage1_compensate import threads_of
+from pyflowreg.session.stage1_files import Stage1Files, check_other_programs
+from pyflowreg.session.stage2_between_avgs import field_fingerprint
+from pyflowreg.session.times import date_after
 
 logger = logging.getLogger(__name__)
 
@@ -76,6 +87,7 @@ def align_sequence_video(
     chunk_size: int = 64,
     output_format: str = "TIFF",
     threads: int = 1,
+    check: Callable[[NDArray[np.float64]], None] | None = None,
     backend: Warps | None = None,
 ) -> Path:
     """Write a corrected recording in the centre's grid.
@@ -96,6 +108,8 @@ def align_sequence_video(
         Format of the video.
     threads : int
         Frames warped at the same time.
+    check : callable, optional
+        Gets the mean of the corrected frames, (H, W, C); the video appears unless it raises.
     backend : Warps, optional
         A flow backend that warps; by default compiled kernels on the CPU do.
 
@@ -117,6 +131,10 @@ def align_sequence_video(
                 "run stages 1 and 2 again."
             )
         fill = to_dtype(reference_average, reader.dtype)
+        mean = RunningMean()
+        need = video_bytes(reader.shape, reader.dtype.itemsize, output_format)
+        for folder in filter(None, (output.parent, scratch_folder())):
+            check_space(folder, need, f"The aligned video {output.name}", largest=need)
         with (
             open_writer(
                 output, shape=reader.shape, dtype=reader.dtype, format=output_format
@@ -132,9 +150,13 @@ def align_sequence_video(
                     warped = backend.warp_frames(frames, displacement, fill, frames.dtype, threads)
                     aligned = warped.frames
                 behind.submit(writer.write, aligned)
+                if check is not None:
+                    mean.add_all(frames)
                 done += len(frames)
                 compile_log.report()
                 progress.update(done)
+            if check is not None:
+                check(mean.mean())
     return output
 
 
@@ -149,30 +171,41 @@ def _blocks(reader: Reader, length: int) -> Generator[NDArray[Any], None, None]:
         yield reader.read(start, min(start + length, reader.shape[0]))
 
 
-def _follows(
+def field_follows(
     config: SessionConfig, paths: RecordingPaths, middle: RecordingPaths, fixed: NDArray[Any]
 ) -> bool | None:
-    """Whether the saved field is stage 2's for these averages and settings; None: not its own."""
+    """Tell whether a saved field is stage 2's for these averages and settings.
+
+    Parameters
+    ----------
+    config : SessionConfig
+        The session.
+    paths, middle : RecordingPaths
+        Files of the recording and of the centre.
+    fixed : ndarray
+        Temporal average of the centre, (H, W, C).
+
+    Returns
+    -------
+    bool or None
+        None for the field of another program, which nobody knows.
+    """
     saved = saved_fingerprint(paths.w_to_reference)
     if saved is None:
         return None
+    check_own_field(paths)
     is_centre = paths.name == middle.name
     return saved == field_fingerprint(config, fixed, temporal_average(paths), is_centre)
 
 
-def _is_current(
-    paths: RecordingPaths, sources: Sequence[Path], record: Record, follows: bool | None
-) -> bool:
-    """Whether the aligned video is younger than all it is made from, and complete.
-
-    The age of a field that follows from the sources says nothing: it may have been made again.
-    """
-    if follows and not record.path.is_file():
-        return False
-    if not is_younger(paths.aligned, sources if follows else [*sources, paths.w_to_reference]):
+def _is_complete(paths: RecordingPaths, record: Record, compensated: Path) -> bool:
+    """Whether the aligned video is complete, and what was written."""
+    problem = wrong(paths.results, record.files, paths.aligned)
+    if problem is not None:
+        logger.warning("%s %s; it is made again.", paths.aligned, problem)
         return False
     try:
-        with open_reader(paths.aligned) as video, open_reader(sources[0]) as frames:
+        with open_reader(paths.aligned) as video, open_reader(compensated) as frames:
             return bool(video.shape == frames.shape and video.dtype == frames.dtype)
     except InputError:
         return False
@@ -184,6 +217,18 @@ def _warping_backend(config: SessionConfig) -> Warps | None:
         return None
     backend = get_backend(config.flow_backend, config.used_backend_params)
     return backend if isinstance(backend, Warps) else None
+
+
+def _remove_outdated(config: SessionConfig, name: str, centre: str, sources: Any) -> None:
+    """Remove the video in another format, unless it was made of the same."""
+    other = config.model_copy()
+    other.align_output_format = "HDF5" if config.align_output_format == "TIFF" else "TIFF"
+    record = video_record(other, name, centre)
+    if record.family() and record.sources != sources:
+        video = recording_paths(other, name).aligned
+        record.withdraw()
+        remove_file(video)
+        logger.info("%s was made with other settings or frames, and is removed.", video)
 
 
 def align_recording(
@@ -222,35 +267,78 @@ def align_recording(
     if centre is None:
         recordings = discover_recordings(config)
         centre = recordings[centre_index(config, recordings)]
+    check_paths(config, [recording, centre])
+    with video_lock(config, recording.name):
+        return _align(config, recording, centre, displacement, threads or threads_of(config))
+
+
+def _align(
+    config: SessionConfig,
+    recording: Recording,
+    centre: Recording,
+    displacement: Field | None,
+    threads: int,
+) -> Path:
+    """Make sure that the aligned video of a recording is there, and its record."""
     paths, middle = (recording_paths(config, entry.name) for entry in (recording, centre))
-    compensated = required(find_compensated(paths.folder), paths, "corrected frames")
+    check_other_programs(config, [recording])
+    files = Stage1Files(paths)
+    compensated = required(files.compensated(), paths, "corrected frames")
     reference = temporal_average(middle)
     record = video_record(config, recording.name, centre.name)
-    follows = _follows(config, paths, middle, reference)
-    sources = [compensated, middle.temporal_average]
-    if config.resume and displacement is None and _is_current(paths, sources, record, follows):
+    videos = [paths.aligned.with_suffix(suffix) for suffix in ALIGNED_SUFFIX.values()]
+    remove_leftovers([record.path, *videos])
+    given = displacement is not None
+    follows = None if given else field_follows(config, paths, middle, reference)
+    field = field_identity(paths.w_to_reference)
+    sources = video_sources(corrected(paths), corrected(middle), field)
+    kept = config.resume and displacement is None and follows is not False
+    if kept and record.sources == sources and _is_complete(paths, record, compensated):
         logger.info("%s is already aligned.", recording.name)
+        keep_younger([paths.aligned, record.path], [compensated, middle.temporal_average])
         return paths.aligned
     record.withdraw()
-    video = align_sequence_video(
-        compensated,
-        paths.aligned,
-        saved_field(paths) if displacement is None else displacement,
-        reference,
-        chunk_size=config.align_chunk_size,
-        output_format=config.align_output_format,
-        threads=threads or threads_of(config),
-        backend=_warping_backend(config),
-    )
     if displacement is not None:
-        # Older than its sources: it is not what the saved field gives, and made again with that.
-        made = compensated.stat().st_mtime_ns - 1
-        os.utime(video, ns=(made, made))
-    elif follows is False:
+        # Not what the saved field gives, and made again with that.
+        return _write_video(config, files, compensated, displacement, reference, threads)
+    saved = saved_field(paths, (reference.shape[0], reference.shape[1]))
+    video = _write_video(config, files, compensated, saved, reference, threads)
+    date_after(video, [compensated, middle.temporal_average, paths.w_to_reference])
+    if follows is False:
         logger.warning(
             "%s was found with other settings or averages; run stage 2, then stage 3 again.",
             paths.w_to_reference,
         )
-    else:
-        record.write()
+        return video
+    _remove_outdated(config, recording.name, centre.name, sources)
+    record.write(sources, contents_of(paths.results, [], [video]))
     return video
+
+
+def _write_video(
+    config: SessionConfig,
+    files: Stage1Files,
+    compensated: Path,
+    field: Field,
+    reference: NDArray[np.float64],
+    threads: int,
+) -> Path:
+    """Write the video of a recording, unless its frames are not those that stage 1 wrote."""
+    average = temporal_average(files.paths)
+    if average.shape != reference.shape:
+        raise InputError(
+            f"the average of {files.paths.name} has shape {average.shape}, that of the centre "
+            f"{reference.shape}; all must be equal. Run stage 1 again."
+        )
+    with files.faults():
+        return align_sequence_video(
+            compensated,
+            files.paths.aligned,
+            field,
+            reference,
+            chunk_size=config.align_chunk_size,
+            output_format=config.align_output_format,
+            backend=_warping_backend(config),
+            threads=threads,
+            check=lambda mean: files.check_frames(compensated, average, mean),
+        )

@@ -8,14 +8,14 @@ import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from types import FrameType
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 from pyflowreg import __version__
 from pyflowreg.cluster.arrays import add_parser as add_submit_parser
 from pyflowreg.cluster.arrays import submit
 from pyflowreg.core.compilation.log import compile_log
 from pyflowreg.errors import ConfigError, PyflowregError
+from pyflowreg.stopping import INTERRUPTED, stop_on_sigterm
 from pyflowreg.workflow.guard import check_own_package
 
 if TYPE_CHECKING:
@@ -24,8 +24,6 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 USER_ERROR = 2
-INTERRUPTED = 130
-TERMINATED = 143
 
 EPILOG = """\
 settings
@@ -206,6 +204,8 @@ def run(arguments: argparse.Namespace) -> None:
     PyflowregError
         If a stage cannot be run.
     """
+    from pyflowreg.session.locks import session_lock
+
     config = load_config(arguments.config, arguments.of_params)
     array = arguments.array or (config.scheduler == "array" and arguments.stage in (None, 1))
     if array and arguments.stage != 1:
@@ -219,10 +219,12 @@ def run(arguments: argparse.Namespace) -> None:
     if array:
         _stage1_array(config)
         return
+    _settle_times(config)
     stages = {1: _stage1, 2: _stage2, 3: _stage3}
-    for stage in (arguments.stage,) if arguments.stage else (1, 2, 3):
-        logger.info("Stage %d", stage)
-        stages[stage](config)
+    with session_lock(config, alone=True):
+        for stage in (arguments.stage,) if arguments.stage else (1, 2, 3):
+            logger.info("Stage %d", stage)
+            stages[stage](config)
 
 
 def compile_kernels() -> None:
@@ -257,6 +259,18 @@ def _say(text: str) -> None:
     """Write a line of the result."""
     sys.stdout.write(f"{text}\n")
     sys.stdout.flush()
+
+
+def _settle_times(config: SessionConfig) -> None:
+    from pyflowreg.session.discovery import discover_recordings
+    from pyflowreg.session.outputs import session_paths
+    from pyflowreg.session.times import results_in, settle
+
+    try:
+        names = [recording.name for recording in discover_recordings(config)]
+    except ConfigError:
+        return  # which the stage reports, with all other problems
+    settle(results_in(session_paths(config), names))
 
 
 def _stage1_array(config: SessionConfig) -> None:
@@ -303,11 +317,6 @@ def _configure_logging(verbose: bool) -> None:
             logging.getLogger(name).setLevel(logging.WARNING)
 
 
-def _terminate(signum: int, frame: FrameType | None) -> NoReturn:
-    # An exception, so that files being written are removed on the way out.
-    raise SystemExit(TERMINATED)
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line.
 
@@ -323,7 +332,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     arguments = build_parser().parse_args(argv)
     _configure_logging(getattr(arguments, "verbose", False))
-    previous = signal.signal(signal.SIGTERM, _terminate)
+    previous = stop_on_sigterm()
     try:
         check_own_package()
         if arguments.command == "compile":

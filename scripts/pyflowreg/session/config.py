@@ -8,18 +8,19 @@ from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, PrivateAttr, field_validator, model_validator
 
 from pyflowreg.core.backend_registry import BACKENDS, result_params
 from pyflowreg.errors import ConfigError
-from pyflowreg.motion_correction.backend_settings import check_backend_params, unused_settings
+from pyflowreg.motion_correction.backend_settings import check_backend_params, check_unused
+from pyflowreg.motion_correction.option_values import LARGEST_SIGMA
 from pyflowreg.motion_correction.options import Backend, DataTerm, OFOptions, check_input_options
 from pyflowreg.session import config_files
 from pyflowreg.session.flow_options import checked_flow_options
-from pyflowreg.settings import Allowed, FilePath, Flag, Number, Settings, Whole, shown
+from pyflowreg.settings import Allowed, FilePath, Flag, Number, Settings, Whole, at_most, shown
 
 logger = logging.getLogger(__name__)
-
+MOST_WORKERS = 4096
 TASK_VARIABLES = ("SLURM_ARRAY_TASK_ID", "SGE_TASK_ID", "PBS_ARRAY_INDEX", "PBS_ARRAYID")
 Table = Annotated[dict[str, Any], Allowed("a table of keys and values")]
 
@@ -79,7 +80,9 @@ class SessionConfig(Settings):
         "local",
         description="`array`: the command line does one recording per array job in stage 1.",
     )
-    n_workers: Annotated[Whole, Allowed("-1 (all cores), or a whole number >= 1")] = Field(
+    n_workers: Annotated[
+        Whole, Allowed("-1 (all cores), or a whole number >= 1"), at_most(MOST_WORKERS)
+    ] = Field(
         -1,
         description="Frames, in stage 2 recordings, computed at the same time, in threads; -1 "
         "takes all cores, or those given to Snakemake with -j.",
@@ -111,13 +114,13 @@ class SessionConfig(Settings):
         description="Motion correction of each recording; keys of the MATLAB toolbox.",
         json_schema_extra={"stages": [1]},
     )
-    cc_upsample: Whole = Field(
+    cc_upsample: Annotated[Whole, at_most(LARGEST_SIGMA)] = Field(
         4,
         ge=1,
         description="Rigid shift between recordings is found to 1/cc_upsample pixel.",
         json_schema_extra={"stages": [2]},
     )
-    sigma_smooth: Number = Field(
+    sigma_smooth: Annotated[Number, at_most(LARGEST_SIGMA)] = Field(
         6.0,
         ge=0,
         description="Smoothing (px) of the averages before alignment; refined with less.",
@@ -148,9 +151,12 @@ class SessionConfig(Settings):
     )
 
     tables: ClassVar[tuple[str, ...]] = ("input_options", "backend_params", "flow_options")
+    _options_file: Path | None = PrivateAttr(None)
 
     def __init__(self, **data: Any) -> None:
         super().__init__(**data)
+        if isinstance(options := data.get("flow_options"), str | Path):
+            self._options_file = Path(options).expanduser()
         unused = sorted(set(self.backend_params) - set(self.used_backend_params))
         if unused:
             logger.info(
@@ -160,8 +166,7 @@ class SessionConfig(Settings):
     @property
     def used_backend_params(self) -> dict[str, Any]:
         """The part of `backend_params` the chosen backend knows."""
-        known = {param.name for param in BACKENDS[self.flow_backend].params}
-        return {key: value for key, value in self.backend_params.items() if key in known}
+        return BACKENDS[self.flow_backend].known(self.backend_params)
 
     @classmethod
     def _elsewhere(cls, name: str) -> str | None:
@@ -173,12 +178,12 @@ class SessionConfig(Settings):
     @classmethod
     def _pattern(cls, value: str) -> str:
         parts = PurePosixPath(value).parts
-        if not value.strip() or "\0" in value:
-            raise ValueError('is empty; "*" takes everything')
+        if not value.strip() or "\0" in value or len(value) > 4096:
+            raise ValueError('is empty or too long; "*" takes everything')
         if value.startswith("/") or ".." in parts or parts == ():
             raise ValueError("must stay below root")
-        if any("**" in part and part != "**" for part in parts):
-            raise ValueError("is not allowed: ** must stand alone between slashes")
+        if any("**" in part and part != "**" for part in parts) or parts.count("**") > 1:
+            raise ValueError("is not allowed: ** must stand alone between slashes, and only once")
         return value
 
     @field_validator("center")
@@ -217,12 +222,7 @@ class SessionConfig(Settings):
     @model_validator(mode="after")
     def _across(self) -> Self:
         check_backend_params(self.flow_backend, self.backend_params, self.precision)
-        problems = unused_settings(self.flow_backend, self)
-        if BACKENDS[self.flow_backend].unused:
-            own = OFOptions(**checked_flow_options(self.flow_options))
-            problems += unused_settings(self.flow_backend, own, "flow_options.")
-        if problems:
-            raise ConfigError(problems)
+        check_unused(self.flow_backend, self, OFOptions, self.flow_options)
         return self
 
     @classmethod
@@ -351,12 +351,19 @@ class SessionConfig(Settings):
                 result[name] = getattr(self, name)
         if "backend_params" in result:
             result["backend_params"] = result_params(self.flow_backend, self.backend_params)
+        if result.get("input_options"):
+            result["input_options"] = _without_nothing(result["input_options"])
         if stage == 1:
             result["flow_options"] = plain_options(self.options_for())
         if stage == 2:
             # The rigid shift is found in the weighted mean of the channels.
             result["weight"] = plain_options(self.options_for())["weight"]
         return result
+
+
+def _without_nothing(table: Mapping[str, Any]) -> dict[str, Any]:
+    """A key whose value is nothing says the same as no key."""
+    return {key: value for key, value in table.items() if value is not None}
 
 
 def get_array_task_id() -> int:

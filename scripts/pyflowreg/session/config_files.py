@@ -11,7 +11,8 @@ from typing import Any
 
 import yaml
 
-from pyflowreg.errors import ConfigError
+from pyflowreg.errors import ConfigError, InputError
+from pyflowreg.io.safety import read_small
 from pyflowreg.settings import nearest, shown
 
 logger = logging.getLogger(__name__)
@@ -25,13 +26,19 @@ _FLOAT = "tag:yaml.org,2002:float"
 
 def _text(path: Path) -> str:
     try:
-        if path.stat().st_size > MAX_BYTES:
-            raise ConfigError([f"{path}: is larger than 1 MiB, which no settings file is."])
-        return path.read_text(encoding="utf-8-sig")
+        return read_small(path, MAX_BYTES).decode("utf-8-sig")
+    except InputError as error:
+        raise ConfigError([f"{error}."]) from None
     except OSError as error:
         raise ConfigError([f"{path}: cannot be read ({error.strerror})."]) from None
     except UnicodeDecodeError as error:
         raise ConfigError([f"{path}: is not UTF-8 text (byte {error.start})."]) from None
+
+
+# Python's parser takes the square of the number of a key's parts.
+_LONG_KEY = re.compile(
+    r"(?<![\w-])(?:(?:[\w-]++|\"(?:[^\"\\\n]|\\.)*+\"|'[^'\n]*+')[ \t]*+\.[ \t]*+){100}"
+)
 
 
 class _Loader(yaml.SafeLoader):
@@ -175,7 +182,10 @@ def read_toml(path: Path, keys: Collection[str]) -> dict[str, Any]:
         If it cannot be read, with the line, or a moved key is already set.
     """
     try:
-        value = tomllib.loads(_text(path))
+        text = _text(path)
+        if _LONG_KEY.search(text):
+            raise ValueError("a key of a hundred parts")  # noqa: TRY301
+        value = tomllib.loads(text)
     except (ValueError, RecursionError) as error:
         if isinstance(error, ConfigError):
             raise

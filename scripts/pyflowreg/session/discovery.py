@@ -15,7 +15,7 @@ from pyflowreg.settings import nearest
 
 MAX_SHOWN = 10
 _DOUBLE_SUFFIXES = (".ome.tif", ".ome.tiff", ".ome.btf", ".ome.tf2", ".ome.tf8")
-_RESERVED = ("final",)
+_RESERVED = ("final", ".", "..")
 
 
 @dataclass(frozen=True)
@@ -237,6 +237,6 @@ def _name_problems(recordings: Sequence[Recording]) -> list[str]:
         f"{recording.path}: a recording cannot be called {recording.name!r}, because its results "
         "would replace those of the session. Rename it."
         for recording in recordings
-        if recording.name in _RESERVED
+        if recording.name in _RESERVED  # . and .. are folders that exist
     )
     return problems

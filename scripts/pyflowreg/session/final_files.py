@@ -10,11 +10,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pyflowreg.io.atomic import atomic_path, atomic_save_npz
+from pyflowreg.io.atomic import atomic_save_npz, atomic_write_bytes
 from pyflowreg.io.mat_results import cell, save_mat
 from pyflowreg.session.config import SessionConfig
 from pyflowreg.session.discovery import Recording
-from pyflowreg.session.outputs import ALIGNED_SUFFIX, find_compensated, session_paths
+from pyflowreg.session.outputs import ALIGNED_SUFFIX, session_paths
+from pyflowreg.session.sources import shown_path
 from pyflowreg.session.status import write_status
 
 logger = logging.getLogger(__name__)
@@ -35,15 +36,38 @@ def save_png(path: Path, mask: NDArray[np.bool_]) -> None:
     OutputError
         If the file cannot be written.
     """
-    from skimage.io import imsave  # slow to import, and not needed to align a recording
+    # A part of scikit-image; slow to import, and not needed to align a recording.
+    from imageio.v3 import imwrite
 
-    with atomic_path(path) as temporary:
-        imsave(temporary, mask.astype(np.uint8) * 255, check_contrast=False)
+    # In memory: on a full disk the library closes its file twice, with a traceback.
+    picture: bytes = imwrite("<bytes>", mask.astype(np.uint8) * 255, extension=".png")
+    atomic_write_bytes(path, picture)
+
+
+def mask_files(config: SessionConfig, recordings: Sequence[Recording]) -> list[Path]:
+    """Return all files that `save_mask_files` writes.
+
+    Parameters
+    ----------
+    config : SessionConfig
+        The session.
+    recordings : sequence of Recording
+        Its recordings.
+
+    Returns
+    -------
+    list of Path
+        They need not exist.
+    """
+    paths = session_paths(config)
+    entries = [paths.recording(recording.name) for recording in recordings]
+    pictures = [path for entry in entries for path in (entry.valid_png, entry.aligned_valid_png)]
+    return [*pictures, paths.final_png, paths.final_npz, paths.final_mat, paths.status]
 
 
 def save_mask_files(
     config: SessionConfig, recordings: Sequence[Recording], centre: int, arrays: dict[str, Any]
-) -> None:
+) -> list[Path]:
     """Write everything that belongs to the final mask but its record.
 
     Parameters
@@ -57,6 +81,11 @@ def save_mask_files(
     arrays : dict
         Named as in final_valid_idx.npz. Masks, fields and averages of all recordings are stacks.
 
+    Returns
+    -------
+    list of Path
+        The files.
+
     Raises
     ------
     OutputError
@@ -66,15 +95,18 @@ def save_mask_files(
     masks = zip(
         recordings, arrays["per_seq_valid_masks"], arrays["aligned_valid_masks"], strict=True
     )
+    made = [paths.final_npz, paths.final_mat, paths.final_png]
     for recording, own, aligned in masks:
         files = paths.recording(recording.name)
         save_png(files.valid_png, own)
         save_png(files.aligned_valid_png, aligned)
+        made += [files.valid_png, files.aligned_valid_png]
     save_png(paths.final_png, arrays["final_valid"])
     _save_bundle(config, recordings, centre, arrays)
     valid = int(np.count_nonzero(arrays["final_valid"]))
     write_status(paths.status, "stage3", recordings=len(recordings), valid_pixels=valid)
     _name_leftovers(config, recordings)
+    return made
 
 
 def _name_leftovers(config: SessionConfig, recordings: Sequence[Recording]) -> None:
@@ -101,7 +133,7 @@ def _save_bundle(
     """Write final_valid_idx.npz and .mat: the same content, indices and cells as each expects."""
     paths = session_paths(config)
     files = [paths.recording(recording.name) for recording in recordings]
-    compensated = [str(find_compensated(entry.folder) or entry.compensated) for entry in files]
+    compensated = [str(shown_path(entry)) for entry in files]
     names = [recording.name for recording in recordings]
     atomic_save_npz(
         paths.final_npz,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import logging
@@ -128,14 +129,23 @@ def plain_options(options: OFOptions) -> dict[str, Any]:
     Returns
     -------
     dict
-        Arrays and functions are replaced by a digest.
+        Arrays, functions and the content of a reference image are replaced by a digest.
     """
+    from pyflowreg.session.status import content_digest
+
     left_out = {*DECIDED, *TOP_LEVEL, "n_references", "use_gpu"}
-    return {
+    plain = {
         name: _plain(getattr(options, name))
         for name in type(options).model_fields
         if name not in left_out
     }
+    image = options.reference_frames
+    if isinstance(image, Path):
+        # Not its name: another content under the same name, and any date, is another image. One
+        # that cannot be read is reported where it is needed.
+        with contextlib.suppress(OSError):
+            plain["reference_frames"] = f"image {content_digest(image)}"
+    return plain
 
 
 def _plain(value: Any) -> Any:

@@ -24,6 +24,7 @@ DISPLACEMENTS = "w.h5"
 W_TO_REFERENCE = "w_to_reference.npz"
 FINAL_MASK = "final_valid_idx"
 CHECKPOINT = ".checkpoint"
+RECORDS = "records"
 
 ALIGNED_SUFFIX = {"TIFF": ".tif", "HDF5": ".hdf5"}
 
@@ -96,6 +97,11 @@ class RecordingPaths:
         """Folder of what stage 1 goes on from after an interruption, there until it is done."""
         return self.folder / CHECKPOINT
 
+    @property
+    def video_lock(self) -> Path:
+        """Held by the process that writes the aligned video, there only while it does."""
+        return self.folder / ".stage3.lock"
+
     def stage1_record(self, digest: str) -> Path:
         """Settings of stage 1, there while its results are complete; see `records`.
 
@@ -111,8 +117,8 @@ class RecordingPaths:
         """
         return self.folder / f"stage1_{digest}.json"
 
-    def video_record(self, digest: str) -> Path:
-        """The same for the aligned video, one for each format.
+    def stage2_record(self, digest: str) -> Path:
+        """The same for the field of stage 2.
 
         Parameters
         ----------
@@ -124,7 +130,22 @@ class RecordingPaths:
         Path
             In the recording's folder.
         """
-        return self.folder / f"stage3_{self.aligned.suffix[1:]}_{digest}.json"
+        return self.folder / f"stage2_{digest}.json"
+
+    def video_record(self, digest: str) -> Path:
+        """The same for the aligned video, one for each format.
+
+        Parameters
+        ----------
+        digest : str
+            Digest of the settings, the end of the file's name.
+
+        Returns
+        -------
+        Path
+            In a folder beside the video, because sessions may share the folder of the recording.
+        """
+        return self.results / RECORDS / self.aligned.suffix[1:] / f"{self.name}_{digest}.json"
 
     @property
     def displacements(self) -> Path:
@@ -209,23 +230,23 @@ class SessionPaths:
         """What stage 3 did with which settings."""
         return self.final_results / STATUS
 
-    def stage2_record(self, digest: str) -> Path:
-        """Settings of stage 2, there while its fields are complete; see `records`.
+    @property
+    def lock(self) -> Path:
+        """Held by those who work on the session, there only while they do."""
+        return self.output_root / ".session.lock"
 
-        Parameters
-        ----------
-        digest : str
-            Digest of the settings, the end of the file's name.
+    @property
+    def stage2_lock(self) -> Path:
+        """The same for stage 2."""
+        return self.output_root / ".stage2.lock"
 
-        Returns
-        -------
-        Path
-            In `output_root`.
-        """
-        return self.output_root / f"stage2_{digest}.json"
+    @property
+    def mask_lock(self) -> Path:
+        """The same for the final mask."""
+        return self.final_results / ".stage3.lock"
 
     def mask_record(self, digest: str) -> Path:
-        """The same for the final mask.
+        """Settings of the final mask, there while its files are complete; see `records`.
 
         Parameters
         ----------

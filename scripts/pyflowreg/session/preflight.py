@@ -17,6 +17,8 @@ from pyflowreg.motion_correction.options import OFOptions
 from pyflowreg.session.config import SessionConfig
 from pyflowreg.session.discovery import Recording, centre_index, discover_recordings
 from pyflowreg.session.outputs import session_paths
+from pyflowreg.session.path_safety import path_problems
+from pyflowreg.session.sources import header_mark
 
 MAX_PROBLEMS = 20
 
@@ -38,6 +40,8 @@ class RecordingInfo(TypedDict):
         Bytes per value.
     bytes : int
         Size of all frames, uncompressed.
+    made_of : str
+        Fingerprint of the file and of how it was read.
     """
 
     path: str
@@ -49,6 +53,7 @@ class RecordingInfo(TypedDict):
     dtype: str
     itemsize: int
     bytes: int
+    made_of: str
 
 
 @dataclass(frozen=True)
@@ -95,6 +100,7 @@ def inspect_recording(
     from pyflowreg.io import open_reader
 
     with open_reader(path, input_options or None) as reader:
+        mark = header_mark(Path(path), input_options)
         frames, height, width, channels = (int(extent) for extent in reader.shape)
         dtype = np.dtype(reader.dtype)
     if frames < 2:
@@ -109,6 +115,7 @@ def inspect_recording(
         dtype=dtype.name,
         itemsize=dtype.itemsize,
         bytes=frames * height * width * channels * dtype.itemsize,
+        made_of=mark,
     )
 
 
@@ -139,7 +146,7 @@ def preflight(config: SessionConfig, *, here: bool = True) -> Session:
         recordings = discover_recordings(config)
     except ConfigError as error:
         raise ConfigError([*error.problems, *problems]) from None
-    problems += _collisions(config, recordings)
+    problems += path_problems(config, recordings)
     centre = 0
     try:
         centre = centre_index(config, recordings)
@@ -196,31 +203,15 @@ def _folder_problems(config: SessionConfig) -> list[str]:
 
 def _not_writable(folder: Path) -> str | None:
     """Return why `folder` cannot be made or written to, or None."""
+    # os.path answers False where a Path raises, as below a folder that may not be read.
     for existing in (folder, *folder.absolute().parents):
-        if existing.is_dir():
+        if os.path.isdir(existing):  # noqa: PTH112
             if os.access(existing, os.W_OK | os.X_OK):
                 return None
             return f"{folder} cannot be written: there is no permission to write in {existing}."
-        if existing.exists() or existing.is_symlink():
+        if os.path.lexists(existing):
             return f"{folder} cannot be made: {existing} is not a folder."
     return f"{folder} cannot be made."
-
-
-def _collisions(config: SessionConfig, recordings: Sequence[Recording]) -> list[str]:
-    """Return recordings that results would be written into or over."""
-    paths = session_paths(config)
-    sources = {os.path.realpath(recording.path): recording for recording in recordings}
-    problems = []
-    for recording in recordings:
-        files = paths.recording(recording.name)
-        for target in (files.folder, files.aligned):
-            hit = sources.get(os.path.realpath(target))
-            if hit is not None:
-                problems.append(
-                    f"{hit.path}: the results of {recording.name} would be written to {target}, "
-                    "over this recording. Choose another output_root or final_results."
-                )
-    return problems
 
 
 def _inspect_all(

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from pyflowreg.cluster.allocation import allocated_cores
-from pyflowreg.errors import InputError
+from pyflowreg.errors import InputError, UnreadableError
 from pyflowreg.io import open_reader
 from pyflowreg.io.atomic import (
     atomic_save_npy,
@@ -17,15 +17,27 @@ from pyflowreg.io.atomic import (
     atomic_write_json,
     remove_leftovers,
 )
+from pyflowreg.io.failures import remove_file
 from pyflowreg.io.fields import mask_shape
 from pyflowreg.motion_correction.checkpoint import Checkpoint, claimed
 from pyflowreg.motion_correction.compensate import available_threads, correct_recording
+from pyflowreg.motion_correction.disk import check_stage1_space
 from pyflowreg.session.config import SessionConfig, get_array_task_id
 from pyflowreg.session.discovery import Recording, recording_of_task
-from pyflowreg.session.outputs import find_compensated, find_idx, recording_paths
+from pyflowreg.session.locks import session_lock
+from pyflowreg.session.outputs import (
+    RecordingPaths,
+    find_compensated,
+    find_idx,
+    recording_paths,
+)
+from pyflowreg.session.path_safety import check_paths
 from pyflowreg.session.preflight import inspect_recording, preflight
 from pyflowreg.session.records import stage1_record
-from pyflowreg.session.status import digest, file_identity, read_status, write_status
+from pyflowreg.session.room import room_remark
+from pyflowreg.session.sources import correction_sources
+from pyflowreg.session.stage1_files import Stage1Files, stage1_contents
+from pyflowreg.session.status import digest, load_status, write_status
 
 __all__ = [
     "atomic_save_npy",
@@ -67,17 +79,38 @@ def threads_of(config: SessionConfig) -> int:
 
 def _made_of(config: SessionConfig, recording: Recording) -> dict[str, Any]:
     """Return what the results depend on."""
-    reference = config.options_for().reference_frames
-    image = file_identity(reference) if isinstance(reference, Path) else None
-    return {
-        "settings": config.settings_of_stage(1),
-        "input": file_identity(recording.path),
-        "reference image": image,
-    }
+    try:
+        return correction_sources(config.settings_of_stage(1), recording)
+    except OSError as error:
+        raise InputError(
+            f"{error.filename or recording.path} cannot be found any more "
+            f"({error.strerror or error}): put it back, and run again, which goes on with the "
+            "frames that are done."
+        ) from error
 
 
-def _fingerprint(config: SessionConfig, recording: Recording) -> str:
-    return digest(*_made_of(config, recording).values())
+def _check_unchanged(
+    config: SessionConfig, recording: Recording, made_of: Mapping[str, Any]
+) -> None:
+    """Refuse to publish results of an input that is not what it was when it was first read."""
+    now = _made_of(config, recording)
+    differ = [what for what in made_of if now[what] != made_of[what]]
+    if not differ:
+        return
+    if "input" in differ:
+        changed = (
+            f"{recording.path} was changed while {recording.name} was corrected (size and time "
+            f"were {made_of['input']}, now {now['input']})"
+        )
+    else:
+        changed = f"A file that the settings name was changed while {recording.name} was corrected"
+    raise InputError(
+        f"{changed}: nothing of this run is used. Run again when no program writes to it any more."
+    )
+
+
+def _fingerprint(made_of: Mapping[str, Any]) -> str:
+    return digest(*made_of.values())
 
 
 def is_complete(config: SessionConfig, recording: Recording) -> bool:
@@ -96,24 +129,46 @@ def is_complete(config: SessionConfig, recording: Recording) -> bool:
         True if status.json says so and the frames of all files are there.
     """
     paths = recording_paths(config, recording.name)
-    status = read_status(paths.status)
+    try:
+        status = load_status(paths.status)
+    except UnreadableError:
+        raise
+    except InputError as error:
+        logger.warning("%s is corrected again: %s.", recording.name, error)
+        return False
     if status.get("stage1") != "done" or status.get("fingerprint") != _fingerprint(
-        config, recording
+        _made_of(config, recording)
     ):
         return False
+    problem = _damage(config, paths, status)
+    if problem is not None:
+        logger.warning("%s is corrected again: %s.", recording.name, problem)
+    return problem is None
+
+
+def _damage(config: SessionConfig, paths: RecordingPaths, status: Mapping[str, Any]) -> str | None:
+    """Return what is wrong with the files of a recording that was finished, for a message."""
     needed = [paths.temporal_average, paths.statistics, paths.reference_frame]
     if config.options_for().save_w:
         needed.append(paths.displacements)
     compensated, idx = find_compensated(paths.folder), find_idx(paths.folder)
-    if compensated is None or idx is None or not all(path.is_file() for path in needed):
-        return False
+    if compensated is None or idx is None:
+        return f"{paths.idx if compensated else paths.compensated} is missing"
+    missing = [path for path in needed if not path.is_file()]
+    if missing:
+        return f"{missing[0]} is missing"
     try:
+        problem = Stage1Files(paths).damage()
         with open_reader(compensated) as reader:
-            frames = reader.shape[0]
-        return bool(frames == mask_shape(idx)[0] == status.get("frames"))
+            size = reader.shape[:3]
+        masks = mask_shape(idx)
+    except UnreadableError:
+        raise
     except InputError as error:
-        logger.warning("%s is made again: %s", recording.name, error)
-        return False
+        return str(error).rstrip(".")
+    if problem is None and not size[0] == masks[0] == status.get("frames"):
+        problem = f"{compensated} has {size[0]} frames, {idx} {masks[0]}, not {status['frames']}"
+    return problem
 
 
 def compensate_session_recording(
@@ -141,19 +196,19 @@ def compensate_session_recording(
     PyflowregError
         If the recording or the settings cannot be used.
     """
+    check_paths(config, [recording])
     paths = recording_paths(config, recording.name)
     interrupted = paths.checkpoint.exists()
     if not interrupted and _is_finished(config, recording):
         return paths.folder
-    if not interrupted and config.checkpoint_seconds == 0:
-        _tidy(config, recording)
-        return _correct(config, recording, threads)
+    # Its lock is needed also if nothing is to be kept.
     with _checkpoint_of(config, recording) as checkpoint:
         _tidy(config, recording)
         if not _is_finished(config, recording):  # by another run, while this one waited
             if checkpoint.state is not None and not config.resume:
                 checkpoint.discard("not wanted (resume is false)")
-            _correct(config, recording, threads, checkpoint)
+            kept = config.checkpoint_seconds > 0 or checkpoint.state is not None
+            _correct(config, recording, threads, checkpoint if kept else None)
         checkpoint.remove()
     return paths.folder
 
@@ -172,7 +227,8 @@ def _checkpoint_of(
     config: SessionConfig, recording: Recording
 ) -> AbstractContextManager[Checkpoint]:
     folder = recording_paths(config, recording.name).checkpoint
-    made_of = {name: digest(part) for name, part in _made_of(config, recording).items()}
+    sources = correction_sources(config.settings_of_stage(1), recording)
+    made_of = {name: digest(part) for name, part in sources.items()}
     return claimed(folder, made_of, config.checkpoint_seconds, f"Recording {recording.name}")
 
 
@@ -197,17 +253,40 @@ def _correct(
     frames = (paths.compensated, paths.idx, paths.displacements)
     # Nothing old may stand beside what is new, or be taken for finished after an interruption.
     needed = [path for path in frames if checkpoint is not None and checkpoint.needs(path)]
-    for path in (paths.status, paths.temporal_average, *frames):
-        if path not in needed:
-            path.unlink(missing_ok=True)
+    old = [path for path in (paths.status, paths.temporal_average, *frames) if path not in needed]
+    made_of = _made_of(config, recording)
+    info = inspect_recording(recording.path, config.input_options)
+    options = config.options_for(recording.path, paths.folder)
+    if checkpoint is None or not checkpoint.is_complete:
+        check_stage1_space(
+            options,
+            (info["frames"], info["height"], info["width"], info["channels"]),
+            info["itemsize"],
+            f"Correcting {recording.name}",
+            checkpoint=checkpoint is not None,
+            replaced=[*old, paths.checkpoint],
+        )
+    for path in old:
+        remove_file(path)
     record.withdraw()
     # Before the results, because Snakemake takes it for their input.
-    atomic_write_json(paths.header, inspect_recording(recording.path, config.input_options))
-    fingerprint = _fingerprint(config, recording)
-    options = config.options_for(recording.path, paths.folder)
-    result = correct_recording(options, None, threads or threads_of(config), checkpoint)
+    atomic_write_json(paths.header, info)
+    result = correct_recording(
+        options,
+        None,
+        threads or threads_of(config),
+        checkpoint,
+        lambda: _check_unchanged(config, recording, made_of),
+    )
     atomic_save_npy(paths.temporal_average, result.temporal_average)
-    write_status(paths.status, "stage1", fingerprint=fingerprint, frames=result.n_frames)
+    files = stage1_contents(paths, options.save_w)
+    write_status(
+        paths.status,
+        "stage1",
+        fingerprint=_fingerprint(made_of),
+        frames=result.n_frames,
+        files=files,
+    )
     record.write()
     return paths.folder
 
@@ -243,7 +322,11 @@ def run_stage1(
         len(session.recordings),
         session.recordings[session.centre].path.name,
     )
-    return [compensate_session_recording(config, recording) for recording in session.recordings]
+    remark = room_remark(config, session)
+    if remark is not None:
+        logger.warning("%s", remark)
+    with session_lock(config):
+        return [compensate_session_recording(config, entry) for entry in session.recordings]
 
 
 def run_stage1_array(
@@ -276,4 +359,5 @@ def run_stage1_array(
     config = _overridden(config, of_options_override)
     number = get_array_task_id() if task_id is None else task_id
     recording = recording_of_task(preflight(config).recordings, number)
-    return compensate_session_recording(config, recording)
+    with session_lock(config):
+        return compensate_session_recording(config, recording)

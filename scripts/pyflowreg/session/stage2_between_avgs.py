@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
-import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -17,16 +15,22 @@ from pyflowreg.core.numerics import PROFILES
 from pyflowreg.core.parameters import FlowParameters
 from pyflowreg.core.threads import for_each
 from pyflowreg.core.warping import warp_frame
-from pyflowreg.errors import ConfigError, InputError
-from pyflowreg.io.atomic import atomic_save_npz
+from pyflowreg.errors import ConfigError
+from pyflowreg.io.atomic import atomic_save_npz, remove_leftovers
 from pyflowreg.motion_correction.preprocessing import ROUNDING, gaussian
 from pyflowreg.motion_correction.rigid import rigid_shift
 from pyflowreg.session.averages import common_shape, temporal_average
 from pyflowreg.session.config import SessionConfig
+from pyflowreg.session.contents import contents_of, wrong
 from pyflowreg.session.discovery import Recording, centre_index, discover_recordings
+from pyflowreg.session.locks import session_lock, stage2_lock
 from pyflowreg.session.outputs import RecordingPaths, recording_paths
-from pyflowreg.session.records import is_younger, stage2_record
+from pyflowreg.session.path_safety import check_paths
+from pyflowreg.session.records import keep_younger, stage2_record, stated_field
+from pyflowreg.session.saved_fields import read_field, saved_field, saved_fingerprint
+from pyflowreg.session.sources import FIELD, corrected, field_sources
 from pyflowreg.session.stage1_compensate import threads_of
+from pyflowreg.session.stage1_files import check_other_programs
 from pyflowreg.session.status import array_digest, digest
 
 logger = logging.getLogger(__name__)
@@ -145,72 +149,6 @@ def _smoothed(fixed: Images, moving: Images, sigma: float) -> tuple[Images, Imag
     return (first - low) * factor, (second - low) * factor
 
 
-def read_field(path: Path) -> NDArray[np.float64] | None:
-    """Read the field in a `w_to_reference.npz`.
-
-    Parameters
-    ----------
-    path : Path
-        The file.
-
-    Returns
-    -------
-    ndarray or None
-        float64, shape (H, W, 2), pixels, backward map centre(y, x) = recording(y + v, x + u); None
-        if there is none to be read.
-    """
-    try:
-        with np.load(path, allow_pickle=False) as data:
-            return np.stack([data["u"], data["v"]], axis=-1).astype(np.float64)
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
-        return None
-
-
-def saved_field(paths: RecordingPaths) -> NDArray[np.float64]:
-    """Return the field that stage 2 saved.
-
-    Parameters
-    ----------
-    paths : RecordingPaths
-        Files of the recording.
-
-    Returns
-    -------
-    ndarray
-        float64 (H, W, 2), pixels, backward map: centre(y, x) = recording(y + v, x + u).
-
-    Raises
-    ------
-    InputError
-        If it is missing, cannot be read, or is not finite.
-    """
-    field = read_field(paths.w_to_reference)
-    if field is None or not np.isfinite(field).all():
-        fault = "missing or cannot be read" if field is None else "not finite everywhere"
-        raise InputError(f"{paths.w_to_reference} is {fault}; run stage 2 again.")
-    return field
-
-
-def saved_fingerprint(path: Path) -> str | None:
-    """Read the fingerprint in a `w_to_reference.npz`.
-
-    Parameters
-    ----------
-    path : Path
-        The file.
-
-    Returns
-    -------
-    str or None
-        See `field_fingerprint`; None without one, as in other programs' files.
-    """
-    try:
-        with np.load(path, allow_pickle=False) as data:
-            return str(data["fingerprint"])
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
-        return None
-
-
 def field_fingerprint(config: SessionConfig, fixed: Images, moving: Images, is_centre: bool) -> str:
     """Fingerprint of what a field is made from.
 
@@ -233,21 +171,34 @@ def field_fingerprint(config: SessionConfig, fixed: Images, moving: Images, is_c
 
 
 def _save_field(
-    config: SessionConfig, paths: RecordingPaths, fixed: Images, is_centre: bool
+    config: SessionConfig, paths: RecordingPaths, centre: RecordingPaths, fixed: Images
 ) -> None:
-    """Make sure that the field of a recording is saved."""
+    """Make sure that the field of a recording is saved, and its record."""
     moving = temporal_average(paths)
+    is_centre = paths.name == centre.name
     fingerprint = field_fingerprint(config, fixed, moving, is_centre)
+    record = stage2_record(config, paths.name, centre.name)
+    sources = {**field_sources(corrected(paths), corrected(centre)), FIELD: fingerprint}
     if config.resume and saved_fingerprint(paths.w_to_reference) == fingerprint:
         saved = read_field(paths.w_to_reference)
-        if saved is not None and saved.shape == (*fixed.shape[:2], 2):
+        if (
+            saved is not None
+            and saved.shape == (*fixed.shape[:2], 2)
+            and np.isfinite(saved).all()
+            and not wrong(paths.folder, stated_field(paths), paths.w_to_reference)
+        ):
             logger.info("%s: the displacement exists with these settings.", paths.name)
+            if record.sources != sources:
+                record.write(sources, contents_of(paths.folder, [paths.w_to_reference]))
             return
+        logger.warning("%s is damaged; it is made again.", paths.w_to_reference)
+    record.withdraw()
     if is_centre:
         w = np.zeros((*fixed.shape[:2], 2))
     else:
         w = compute_between_displacement(fixed, moving, config)
     atomic_save_npz(paths.w_to_reference, u=w[..., 0], v=w[..., 1], fingerprint=fingerprint)
+    record.write(sources, contents_of(paths.folder, [paths.w_to_reference]))
     length = np.hypot(w[..., 0], w[..., 1])
     logger.info(
         "%s: displacement %.2f px mean, %.2f px max.", paths.name, length.mean(), length.max()
@@ -284,27 +235,32 @@ def save_fields(config: SessionConfig, threads: int | None = None) -> tuple[list
     check_backend(config.flow_backend, config.used_backend_params, on_this_machine=True)
     recordings = discover_recordings(config)
     centre = centre_index(config, recordings)
+    check_paths(config, recordings)
+    with stage2_lock(config):
+        _save_all(config, recordings, centre, threads or threads_of(config))
+    return recordings, centre
+
+
+def _save_all(
+    config: SessionConfig, recordings: list[Recording], centre: int, threads: int
+) -> None:
+    """Save all fields, and then the record that says so."""
     files = [recording_paths(config, recording.name) for recording in recordings]
+    names = [recording.name for recording in recordings]
+    records = [stage2_record(config, name, names[centre]).path for name in names]
+    averages = [paths.temporal_average for paths in files]
+    fields = [paths.w_to_reference for paths in files]
+    remove_leftovers([*records, *averages, *fields])
+    check_other_programs(config, recordings)
     common_shape(files)
-    record = stage2_record(config, recordings[centre].name)
-    record.withdraw()
     fixed = temporal_average(files[centre])
 
     def one(number: int) -> None:
-        _save_field(config, files[number], fixed, number == centre)
+        _save_field(config, files[number], files[centre], fixed)
 
-    for_each(one, len(files), threads or threads_of(config))
+    for_each(one, len(files), threads)
     compile_log.report()
-    # A field that was kept may be older than an average that changed, which then was not its own,
-    # or came out the same. Its time says that it was compared with all of them.
-    newest = max(
-        (paths.temporal_average for paths in files), key=lambda path: path.stat().st_mtime_ns
-    )
-    for paths in files:
-        if not is_younger(paths.w_to_reference, [newest]):
-            os.utime(paths.w_to_reference)
-    record.write()
-    return recordings, centre
+    keep_younger([*fields, *records], averages)
 
 
 def run_stage2(config: SessionConfig) -> tuple[int, Path, list[NDArray[np.float64]]]:
@@ -335,6 +291,7 @@ def run_stage2(config: SessionConfig) -> tuple[int, Path, list[NDArray[np.float6
     ConfigError
         If recordings or averages are missing or do not fit together.
     """
-    recordings, centre = save_fields(config)
-    fields = [saved_field(recording_paths(config, recording.name)) for recording in recordings]
+    with session_lock(config):
+        recordings, centre = save_fields(config)
+        fields = [saved_field(recording_paths(config, entry.name)) for entry in recordings]
     return centre, recordings[centre].path, fields

@@ -8,32 +8,42 @@ import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pyflowreg.core.warping import imregister_binary
 from pyflowreg.errors import ConfigError, InputError
+from pyflowreg.io.arrays import read_npz
+from pyflowreg.io.atomic import remove_leftovers
+from pyflowreg.io.failures import remove_file
 from pyflowreg.io.fields import iter_masks
 from pyflowreg.io.stack import Stack
 from pyflowreg.session.aligned_video import (
     Field,
     align_recording,
     align_sequence_video,
+    field_follows,
     required,
 )
 from pyflowreg.session.averages import common_shape, temporal_average
 from pyflowreg.session.config import SessionConfig
+from pyflowreg.session.contents import contents_of, wrong
 from pyflowreg.session.discovery import Recording, centre_index, discover_recordings
-from pyflowreg.session.final_files import save_mask_files
+from pyflowreg.session.final_files import mask_files, save_mask_files
+from pyflowreg.session.locks import mask_lock, session_lock
 from pyflowreg.session.outputs import (
     RecordingPaths,
     find_idx,
     recording_paths,
     session_paths,
 )
-from pyflowreg.session.records import mask_record
-from pyflowreg.session.stage2_between_avgs import read_field, saved_field
+from pyflowreg.session.path_safety import check_paths
+from pyflowreg.session.records import Record, keep_younger, mask_record
+from pyflowreg.session.saved_fields import field_identity, read_field, saved_field
+from pyflowreg.session.sources import corrected, is_same_mask, mask_sources
+from pyflowreg.session.stage1_files import Stage1Files, check_other_programs
 
 __all__ = ["align_recording", "align_sequence_video", "compute_final_mask", "run_stage3"]
 
@@ -97,7 +107,9 @@ def compute_final_mask(
     ConfigError
         If number or shape of the given fields do not fit.
     """
-    return _save_final_mask(config, _load(config, middle_idx, displacement_fields))
+    session = _load(config, middle_idx, displacement_fields)
+    with mask_lock(config):
+        return _final_mask(config, session)
 
 
 @dataclass(frozen=True)
@@ -109,10 +121,10 @@ class _Session:
     files: list[RecordingPaths]
     given: Sequence[Field] | None
 
-    def field(self, number: int) -> Field:
-        """Field of a recording, given or saved."""
+    def field(self, number: int, size: tuple[int, int] | None = None) -> Field:
+        """Field of a recording, given or saved, then of this height and width."""
         if self.given is None:
-            return saved_field(self.files[number])
+            return saved_field(self.files[number], size)
         return np.asarray(self.given[number], dtype=np.float64)
 
     def is_saved(self, number: int) -> bool:
@@ -133,6 +145,7 @@ def _load(config: SessionConfig, middle_idx: int | None, given: Sequence[Field] 
             rule = f"a whole number from 0 to {count - 1}, counted from 0"
             raise ConfigError([f"middle_idx is {middle_idx!r}; it must be {rule}."])
         centre = int(middle_idx)
+    check_paths(config, recordings)
     files = [recording_paths(config, recording.name) for recording in recordings]
     session = _Session(recordings, centre, files, given)
     if given is not None:
@@ -189,8 +202,10 @@ class _PackedMasks:
 
 def _valid_mask(paths: RecordingPaths, field: Field, size: tuple[int, int]) -> Mask:
     """Pixels valid in every frame of a recording, which must have the size of all else."""
-    idx = required(find_idx(paths.folder), paths, "valid masks (idx.hdf)")
-    valid = valid_throughout(idx)
+    files = Stage1Files(paths)
+    idx = required(files.idx(), paths, "valid masks (idx.hdf)")
+    with files.faults():
+        valid = valid_throughout(idx)
     others = {"displacement": field.shape[:2], "temporal average": size}
     for name, other in others.items():
         if valid.shape != other:
@@ -201,27 +216,84 @@ def _valid_mask(paths: RecordingPaths, field: Field, size: tuple[int, int]) -> M
     return valid
 
 
-def _save_final_mask(config: SessionConfig, session: _Session) -> Mask:
+@dataclass(frozen=True)
+class _Origin:
+    """Record of the final mask, what is to stand in it, and whether it may be written."""
+
+    record: Record
+    sources: dict[str, Any]
+    is_certain: bool
+
+
+def _origin(config: SessionConfig, session: _Session) -> _Origin:
+    """Find out what the final mask is made from."""
+    files, names = session.files, [recording.name for recording in session.recordings]
+    middle = files[session.centre]
+    reference = temporal_average(middle)
+    parts, certain = [], True
+    for number, paths in enumerate(files):
+        follows = field_follows(config, paths, middle, reference)
+        certain = certain and follows is not False and session.is_saved(number)
+        parts.append((paths, corrected(paths), field_identity(paths.w_to_reference)))
+    sources = mask_sources(session_paths(config).output_root, parts)
+    return _Origin(mask_record(config, middle.name, names), sources, certain)
+
+
+def _kept_mask(config: SessionConfig, session: _Session, origin: _Origin) -> Mask | None:
+    """Return the final mask that is there, if it is complete and made from what is there now."""
+    made, npz = mask_files(config, session.recordings), session_paths(config).final_npz
+    if not (config.resume and origin.is_certain and all(path.is_file() for path in made)):
+        return None
+    if not is_same_mask(origin.record.sources, origin.sources):
+        return None
+    folder, stated = npz.parent, origin.record.files
+    damaged = next((folder / name for name in stated if wrong(folder, stated, folder / name)), None)
+    if damaged is not None:
+        logger.warning("%s is not what was written; the final mask is made again.", damaged)
+        return None
+    try:
+        mask: Mask = read_npz(npz, ("final_valid",))["final_valid"]
+    except (OSError, InputError) as error:
+        logger.warning("%s; the final mask is made again.", error)
+        return None
+    logger.info("The final mask exists with these settings.")
+    sources = [
+        path
+        for paths in session.files
+        for path in (paths.temporal_average, paths.w_to_reference, find_idx(paths.folder))
+        if path is not None
+    ]
+    keep_younger([*made, origin.record.path], sources)
+    return mask
+
+
+def _final_mask(config: SessionConfig, session: _Session) -> Mask:
+    """Make sure that the files of the final mask are there."""
+    check_other_programs(config, session.recordings)
+    common_shape(session.files)  # names all that is missing
+    origin = _origin(config, session)
+    remove_leftovers([origin.record.path, *mask_files(config, session.recordings)])
+    mask = _kept_mask(config, session, origin)
+    return _save_final_mask(config, session, origin) if mask is None else mask
+
+
+def _save_final_mask(config: SessionConfig, session: _Session, origin: _Origin) -> Mask:
     """Compute the final mask, and write its files; recordings are worked on one by one."""
     files = session.files
     height, width, channels = common_shape(files)
     size = (height, width)
     own, aligned, final = _PackedMasks(size), _PackedMasks(size), np.ones(size, bool)
-    all_saved = True
     for number, paths in enumerate(files):
-        field = session.field(number)
+        field = session.field(number, size)
         valid = _valid_mask(paths, field, size)
         own.add(valid)
         there = imregister_binary(valid, field[..., 0], field[..., 1])
         aligned.add(there)
         final &= there
-        all_saved = all_saved and session.is_saved(number)
     if not final.any():
         logger.warning("No pixel is valid in all recordings; look at the aligned masks.")
-    names = [recording.name for recording in session.recordings]
-    record = mask_record(config, names[session.centre], names)
-    record.withdraw()
-    session_paths(config).status.unlink(missing_ok=True)
+    origin.record.withdraw()
+    remove_file(session_paths(config).status)
     real = np.dtype(np.float64)
     arrays = {
         "final_valid": final,
@@ -238,9 +310,10 @@ def _save_final_mask(config: SessionConfig, session: _Session) -> Mask:
         ),
         "reference_average": temporal_average(files[session.centre]),
     }
-    save_mask_files(config, session.recordings, session.centre, arrays)
-    if all_saved:
-        record.write()
+    made = save_mask_files(config, session.recordings, session.centre, arrays)
+    if origin.is_certain:
+        folder = session_paths(config).final_results
+        origin.record.write(origin.sources, contents_of(folder, made))
     return final
 
 
@@ -273,10 +346,12 @@ def run_stage3(
         If `middle_idx` or the fields do not fit the session.
     """
     session = _load(config, middle_idx, displacement_fields)
-    final = _save_final_mask(config, session)
-    centre = session.recordings[session.centre]
-    for number, recording in enumerate(session.recordings):
-        # Of the saved field, an existing video may be kept.
-        given = None if session.is_saved(number) else session.field(number)
-        align_recording(config, recording, centre=centre, displacement=given)
+    with session_lock(config):
+        with mask_lock(config):
+            final = _final_mask(config, session)
+        centre = session.recordings[session.centre]
+        for number, recording in enumerate(session.recordings):
+            # Of the saved field, an existing video may be kept.
+            given = None if session.is_saved(number) else session.field(number)
+            align_recording(config, recording, centre=centre, displacement=given)
     return final

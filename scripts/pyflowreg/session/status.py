@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 from pathlib import Path
@@ -11,7 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pyflowreg import NUMERICS_REVISION
+from pyflowreg.errors import InputError, UnreadableError
 from pyflowreg.io.atomic import atomic_write_json
+from pyflowreg.io.safety import read_small
+
+_MOST_BYTES = 2**20
 
 
 def digest(*parts: Any) -> str:
@@ -73,6 +78,68 @@ def file_identity(path: Path) -> list[Any]:
     return [[name, stat.st_size, stat.st_mtime_ns] for name, stat in stats]
 
 
+def content_digest(path: Path) -> str:
+    """Hash the content of a file; it is read again only when its size or time has changed.
+
+    Parameters
+    ----------
+    path : Path
+        A file of moderate size, such as an image.
+
+    Returns
+    -------
+    str
+        SHA-256, 64 hexadecimal digits.
+
+    Raises
+    ------
+    OSError
+        If it cannot be read.
+    """
+    found = path.stat()
+    return _content_digest(path, (found.st_ino, found.st_size, found.st_mtime_ns))
+
+
+@functools.lru_cache(maxsize=64)
+def _content_digest(path: Path, version: tuple[int, int, int]) -> str:
+    del version
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def load_status(path: Path) -> dict[str, Any]:
+    """Read a status file.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+
+    Returns
+    -------
+    dict
+        Its content; empty if it does not exist.
+
+    Raises
+    ------
+    InputError
+        If it exists and is no status file.
+    UnreadableError
+        If the system does not let it be read.
+    """
+    try:
+        content = json.loads(read_small(path, _MOST_BYTES))
+    except FileNotFoundError:
+        return {}
+    except OSError as error:
+        raise UnreadableError(f"{path} cannot be read: {error.strerror or error}") from error
+    except (ValueError, RecursionError) as error:  # InputError is a ValueError
+        raise InputError(f"{path} is damaged ({error})") from error
+    if not isinstance(content, dict):
+        raise InputError(f"{path} is damaged (it holds no object)")
+    return content
+
+
 def read_status(path: Path) -> dict[str, Any]:
     """Read a status file.
 
@@ -87,10 +154,9 @@ def read_status(path: Path) -> dict[str, Any]:
         Its content; empty if there is none that can be read.
     """
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        return load_status(path)
+    except InputError:
         return {}
-    return content if isinstance(content, dict) else {}
 
 
 def write_status(path: Path, stage: str, **entries: Any) -> None:

@@ -27,7 +27,10 @@ def write_header(config: SessionConfig, recording: Recording, path: str | Path) 
     OutputError
         If the file cannot be written.
     """
-    from pyflowreg.io.atomic import atomic_write_json
+    from pyflowreg.io.atomic import atomic_write_json, remove_leftovers
+    from pyflowreg.session.path_safety import check_paths
     from pyflowreg.session.preflight import inspect_recording
 
+    check_paths(config, [recording])
+    remove_leftovers([Path(path)])
     atomic_write_json(Path(path), inspect_recording(recording.path, config.input_options))

@@ -6,19 +6,19 @@ import logging
 import os
 import platform
 import resource
-import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 import pyflowreg
 from pyflowreg.cluster.jobbook import FOLDER_VARIABLE, INPUT_ERROR, JobBook, slot_of
 from pyflowreg.core.compilation.log import compile_log
 from pyflowreg.errors import PyflowregError
+from pyflowreg.stopping import INTERRUPTED, stop_on_sigterm
 from pyflowreg.workflow.gpus import claim_gpu
 from pyflowreg.workflow.guard import check_import_origin
 
@@ -40,7 +40,6 @@ THREAD_VARIABLES = (
 # JOB_ID is a name that others use as well.
 SCHEDULER_JOBS = {"SLURM": "SLURM_JOB_ID", "PBS": "PBS_JOBID", "Grid Engine": "JOB_ID"}
 USER_ERROR = 2
-TERMINATED = 128 + signal.SIGTERM
 
 
 class Job:
@@ -94,11 +93,11 @@ def job_context(snakemake: Any) -> Iterator[Job]:
     Raises
     ------
     SystemExit
-        With status 2 after a `PyflowregError`, 143 after SIGTERM.
+        With status 2 after a `PyflowregError`, 143 after SIGTERM, 130 after Ctrl-C.
     """
-    terminal = _redirect(snakemake.log)
+    terminal = _redirect(snakemake.log, snakemake.input)
     _limit_threads(snakemake.threads)
-    signal.signal(signal.SIGTERM, _terminate)
+    stop_on_sigterm()
     name = " ".join([snakemake.rule, *map(str, snakemake.wildcards)])
     started = time.monotonic()
     _log_start(name, snakemake)
@@ -112,6 +111,9 @@ def job_context(snakemake: Any) -> Iterator[Job]:
         _note_failure(snakemake, str(error))
         os.write(terminal, f"\n{name}: {error}\n".encode())
         raise SystemExit(USER_ERROR) from None
+    except KeyboardInterrupt:
+        logger.info("Interrupted; run it again to continue.")
+        raise SystemExit(INTERRUPTED) from None
     except Exception as error:
         where = f"; see {snakemake.log[0]}" if snakemake.log else ""
         os.write(terminal, f"\n{name}: {type(error).__name__}: {error}{where}\n".encode())
@@ -128,7 +130,11 @@ def _note_failure(snakemake: Any, message: str) -> None:
         JobBook.of_environment().note_failure(slot, INPUT_ERROR, message)
 
 
-def _redirect(log: Any) -> int:
+def _place(path: Path) -> Path:
+    return path.parent.resolve() / path.name
+
+
+def _redirect(log: Any, inputs: Iterable[Any]) -> int:
     """Send file descriptors 1 and 2 to the log; return a descriptor of the old 2."""
     sys.stdout.flush()
     sys.stderr.flush()
@@ -136,7 +142,13 @@ def _redirect(log: Any) -> int:
     if log:
         path = Path(str(log[0]))
         path.parent.mkdir(parents=True, exist_ok=True)
-        target = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND, 0o666)
+        if _place(path) in {_place(Path(str(entry))) for entry in inputs}:
+            sys.stderr.write(f"{path} is an input, and would become the log. Move it.\n")
+            raise SystemExit(USER_ERROR)
+        # A file of its own: a link, or another name of a file, would change what it leads to.
+        if os.path.lexists(path):
+            path.unlink()
+        target = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o666)
         os.dup2(target, 1)
         os.dup2(target, 2)
         os.close(target)
@@ -154,11 +166,6 @@ def _limit_threads(threads: int) -> None:
     """Give numba and BLAS the threads Snakemake reserved; both read this when first imported."""
     for variable in THREAD_VARIABLES:
         os.environ[variable] = str(max(1, threads))
-
-
-def _terminate(signum: int, frame: Any) -> NoReturn:
-    """Leave through the exception path, so that temporary files are removed."""
-    raise SystemExit(TERMINATED)
 
 
 def _log_start(name: str, snakemake: Any) -> None:

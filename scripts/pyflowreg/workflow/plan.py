@@ -5,51 +5,32 @@ Imported whenever the Snakefile is parsed, also once per cluster job: nothing he
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from pyflowreg.core.backend_entries import BACKENDS, HostNeeds
-from pyflowreg.core.backend_registry import host_needs, uses_gpu
 from pyflowreg.errors import ConfigError
 from pyflowreg.motion_correction.options import OFOptions
 from pyflowreg.session import records
 from pyflowreg.session.config import SessionConfig
 from pyflowreg.session.discovery import Recording, centre_index, discover_recordings
 from pyflowreg.session.outputs import RecordingPaths, SessionPaths, session_paths
+from pyflowreg.session.path_safety import path_problems
+from pyflowreg.settings_extent import check_extent
 from pyflowreg.workflow import braces, scale
-from pyflowreg.workflow.gpus import visible_gpus
+from pyflowreg.workflow.backend_jobs import BackendJobs
+from pyflowreg.workflow.finished_jobs import recognise_finished_jobs
+from pyflowreg.workflow.outdated import Outdated
 
 DEFAULT_CLUSTER_THREADS = 8
 MANY_RECORDINGS = 50
 WILDCARD = "{recording}"
-CPU_ENVIRONMENT = "../envs/cpu.yaml"
-
-
-def gpus_of(config: SessionConfig) -> int:
-    """Return the GPUs of a job that computes the optical flow.
-
-    Parameters
-    ----------
-    config : SessionConfig
-        The session.
-
-    Returns
-    -------
-    int
-        1 for a backend that uses one, unless `backend_params.device` is cpu.
-    """
-    return int(uses_gpu(config.flow_backend, config.backend_params))
-
-
-def _beside(name: str, files: RecordingPaths) -> Path:
-    return files.folder / name
 
 
 @dataclass(frozen=True)
-class Plan:
+class Plan(BackendJobs):
     """Settings, recordings and file names of a session, in the terms of a Snakefile.
 
     Parameters
@@ -67,13 +48,17 @@ class Plan:
     center: Recording
 
     @classmethod
-    def from_mapping(cls, mapping: Mapping[str, Any]) -> Plan:
+    def from_mapping(
+        cls, mapping: Mapping[str, Any], settings_files: Iterable[str | Path] = ()
+    ) -> Plan:
         """Check the settings and find the recordings.
 
         Parameters
         ----------
         mapping : mapping
             Snakemake's `config`.
+        settings_files : iterable of path
+            Files it was read from.
 
         Returns
         -------
@@ -84,9 +69,20 @@ class Plan:
         ConfigError
             With every problem of the settings, or of the set of recordings.
         """
+        # Snakemake's loader makes functions of what a file calls !!python/name.
+        check_extent(mapping, plain=True)
         config = SessionConfig.from_mapping(mapping)
         recordings = tuple(discover_recordings(config))
         center = recordings[centre_index(config, recordings)]
+        problems = path_problems(config, recordings, settings_files)
+        problems += [
+            f"{entry.path}: lies in {folder}, where Snakemake removes files. Move it."
+            for folder in (Path("logs").resolve(), Path(".snakemake").resolve())
+            for entry in recordings
+            if entry.path.absolute().is_relative_to(folder)
+        ]
+        if problems:
+            raise ConfigError(problems)
         plan = cls(config, recordings, center)
         missing = [path for path in plan.reference_files if not Path(path).is_file()]
         if missing:
@@ -124,6 +120,7 @@ class Plan:
         if braces.needs_literal_braces(names):
             braces.take_braces_literally()
         scale.look_again_once()
+        recognise_finished_jobs()
         if len(self.recordings) >= MANY_RECORDINGS:
             scale.note_inputs_once()
 
@@ -235,6 +232,11 @@ class Plan:
         return self._options.save_w
 
     @property
+    def binning(self) -> tuple[int, int]:
+        """Frames that are averaged in groups, and groups per batch."""
+        return self._options.bin_size, self._options.buffer_size
+
+    @property
     def displacements(self) -> dict[str, str]:
         """Output of stage 1 that exists only with `save_w`."""
         if not self.save_w:
@@ -245,11 +247,11 @@ class Plan:
     def results(self) -> list[str]:
         """Files a user waits for; one that is missing is made, unlike one in between."""
         fields = self.of_all(lambda files: files.displacements) if self.save_w else []
-        names = [Path(pattern).name for pattern in (self.stage1_record, self.video_record)]
+        names = [recording.name for recording in self.recordings]
+        per_recording = (self.stage1_record_of, self.stage2_record_of, self.video_record_of)
         return [
-            *(path for name in names for path in self.of_all(partial(_beside, name))),
-            self.stage2_record,
-            self.mask_record,
+            *(str(record_of(name)) for record_of in per_recording for name in names),
+            str(self.mask_record_file),
             str(self.paths.final_npz),
             *self.of_all(lambda files: files.w_to_reference),
             *self.of_all(lambda files: files.aligned),
@@ -257,25 +259,75 @@ class Plan:
         ]
 
     @cached_property
-    def stage1_record(self) -> str:
-        """Pattern of the record of stage 1."""
-        return str(records.stage1_record(self.config, WILDCARD).path)
+    def _digests(self) -> tuple[str, str, str]:
+        """Ends of the names of the records of stages 1 and 2 and of videos, which all share."""
+        center = self.center.name
+        of_settings = (
+            records.stage1_record(self.config, center),
+            records.stage2_record(self.config, center, center),
+            records.video_record(self.config, center, center),
+        )
+        first, second, third = (record.path.stem[-records.DIGITS :] for record in of_settings)
+        return first, second, third
+
+    def stage1_record_of(self, name: str) -> Path:
+        """Return the record of stage 1.
+
+        Parameters
+        ----------
+        name : str
+            Name of the recording, or the wildcard.
+
+        Returns
+        -------
+        Path
+            Of the current settings.
+        """
+        return self.paths.recording(name).stage1_record(self._digests[0])
+
+    def stage2_record_of(self, name: str) -> Path:
+        """Return the record of stage 2; see `stage1_record_of`."""
+        return self.paths.recording(name).stage2_record(self._digests[1])
+
+    def video_record_of(self, name: str) -> Path:
+        """Return the record of the aligned video; see `stage1_record_of`."""
+        return self.paths.recording(name).video_record(self._digests[2])
 
     @cached_property
-    def stage2_record(self) -> str:
-        """Record of stage 2."""
-        return str(records.stage2_record(self.config, self.center.name).path)
-
-    @cached_property
-    def mask_record(self) -> str:
+    def mask_record_file(self) -> Path:
         """Record of the final mask."""
         names = [recording.name for recording in self.recordings]
-        return str(records.mask_record(self.config, self.center.name, names).path)
+        return records.mask_record(self.config, self.center.name, names).path
 
-    @cached_property
+    @property
+    def stage1_record(self) -> str:
+        """Pattern of the record of stage 1."""
+        return str(self.stage1_record_of(WILDCARD))
+
+    @property
+    def stage2_record(self) -> str:
+        """Pattern of the record of stage 2."""
+        return str(self.stage2_record_of(WILDCARD))
+
+    @property
+    def stage2_records(self) -> list[str]:
+        """Records of stage 2 of all recordings."""
+        return [str(self.stage2_record_of(recording.name)) for recording in self.recordings]
+
+    @property
+    def mask_record(self) -> str:
+        """Record of the final mask."""
+        return str(self.mask_record_file)
+
+    @property
     def video_record(self) -> str:
         """Pattern of the record of the aligned videos."""
-        return str(records.video_record(self.config, WILDCARD, self.center.name).path)
+        return str(self.video_record_of(WILDCARD))
+
+    @cached_property
+    def outdated(self) -> Outdated:
+        """What has to be made again although its record and its age look well."""
+        return Outdated(self)
 
     def video_is_current(self, files: RecordingPaths) -> bool:
         """Return whether an aligned video was made with the current settings, after its sources.
@@ -288,48 +340,13 @@ class Plan:
         Returns
         -------
         bool
-            The field itself is not looked at: it follows from the two averages and the settings.
+            The age of the field is not looked at: it follows from the two averages and settings.
         """
         center = self.paths.recording(self.center.name)
         sources = (files.compensated, files.temporal_average, center.temporal_average)
-        record = files.folder / Path(self.video_record).name
-        return record.is_file() and records.is_younger(files.aligned, sources)
-
-    @property
-    def gpus(self) -> int:
-        """GPUs of a job that computes the optical flow: 1 for a backend that uses one."""
-        return gpus_of(self.config)
-
-    @property
-    def align_gpus(self) -> int:
-        """GPUs of a job that writes an aligned video: 1 for a backend that warps on one."""
-        return self.gpus * BACKENDS[self.config.flow_backend].warps
-
-    @property
-    def environment(self) -> str:
-        """Conda environment of a job that computes the optical flow, relative to the rules."""
-        extra = BACKENDS[self.config.flow_backend].extra
-        return f"../envs/{extra}.yaml" if extra else CPU_ENVIRONMENT
-
-    @property
-    def align_environment(self) -> str:
-        """Conda environment of a job that writes an aligned video."""
-        return self.environment if BACKENDS[self.config.flow_backend].warps else CPU_ENVIRONMENT
-
-    @property
-    def align_libraries_mb(self) -> int:
-        """Memory of the libraries of a backend that warps, MB."""
-        return self.needs.libraries_mb * BACKENDS[self.config.flow_backend].warps
-
-    @property
-    def needs(self) -> HostNeeds:
-        """What jobs that compute the optical flow need of the machine they run on."""
-        return host_needs(self.config.flow_backend, self.config.backend_params)
-
-    @cached_property
-    def gpus_here(self) -> int:
-        """GPUs of this machine, at least 1, that jobs may use at the same time; 0 if none does."""
-        return max(1, len(visible_gpus())) if self.gpus else 0
+        if not self.video_record_of(files.name).is_file() or self.outdated.video(files.name):
+            return False
+        return records.is_younger(files.aligned, sources)
 
     def threads(self, cores: int | None) -> int:
         """Return the threads of one recording's motion correction.

@@ -15,9 +15,14 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from pyflowreg.core.backend_entries import HostNeeds
+from pyflowreg.errors import InputError
+from pyflowreg.io.safety import read_small
+from pyflowreg.io.space import video_bytes
 from pyflowreg.motion_correction.chunks import chunk_length
+from pyflowreg.motion_correction.disk import binned_frames, stage1_bytes
 
 MB = 1024**2
+_MOST_BYTES = 2**20
 
 # Peak of a job on a tiny recording, with numba, SciPy, h5py and tifffile loaded: 210 MB measured
 # with cached kernels, 400 MB when it compiles them.
@@ -72,8 +77,16 @@ def read_header(path: str | Path) -> Mapping[str, Any]:
 @cache
 def _read_header(path: str, version: tuple[int, int, int]) -> Mapping[str, Any]:
     del version
-    header: Mapping[str, Any] = json.loads(Path(path).read_text(encoding="utf-8"))
-    return header
+    try:
+        header = json.loads(read_small(Path(path), _MOST_BYTES))
+        sizes = [*header["shape"], header["itemsize"]]
+        known = len(sizes) == 5 and all(type(n) is int and 0 < n < 2**63 for n in sizes)
+    except (InputError, ValueError, TypeError, LookupError, RecursionError):
+        known = False
+    if not known:
+        raise InputError(f"{path} is damaged. Delete it and run again")
+    found: Mapping[str, Any] = header
+    return found
 
 
 def _size(header: Mapping[str, Any]) -> tuple[int, int, int, int, int]:
@@ -208,8 +221,10 @@ def stage1_runtime(
     return math.ceil(10 + seconds / 60 * SAFETY * 2) * attempt
 
 
-def stage1_disk_mb(header: Mapping[str, Any], save_w: bool = False) -> int:
-    """Return the disk space of the results of one recording.
+def stage1_disk_mb(
+    header: Mapping[str, Any], save_w: bool = False, bin_size: int = 1, buffer_size: int = 400
+) -> int:
+    """Return the disk space that the correction of one recording takes at most.
 
     Parameters
     ----------
@@ -217,6 +232,33 @@ def stage1_disk_mb(header: Mapping[str, Any], save_w: bool = False) -> int:
         Of the recording; see `read_header`.
     save_w : bool
         Whether the fields of all frames are written.
+    bin_size, buffer_size : int
+        Frames that are averaged in groups, and groups per batch.
+
+    Returns
+    -------
+    int
+        MB. The same number is compared with the free space when the job starts.
+    """
+    frames, height, width, channels, itemsize = _size(header)
+    left = binned_frames(frames, bin_size, buffer_size)
+    need = stage1_bytes((left, height, width, channels), itemsize, save_w=save_w)
+    return math.ceil(need / MB)
+
+
+def align_disk_mb(
+    header: Mapping[str, Any], name: str = "TIFF", bin_size: int = 1, buffer_size: int = 400
+) -> int:
+    """Return the disk space of the aligned video of one recording.
+
+    Parameters
+    ----------
+    header : mapping
+        Of the recording; see `read_header`.
+    name : str
+        Format of the video.
+    bin_size, buffer_size : int
+        Frames that stage 1 averaged in groups, and groups per batch.
 
     Returns
     -------
@@ -224,9 +266,8 @@ def stage1_disk_mb(header: Mapping[str, Any], save_w: bool = False) -> int:
         MB.
     """
     frames, height, width, channels, itemsize = _size(header)
-    # Uncompressed frames, a compressed mask (a few percent), two float32 planes of fields.
-    per_pixel = channels * itemsize + 0.1 + (8 if save_w else 0)
-    return math.ceil(frames * height * width * per_pixel / MB) + 20
+    left = binned_frames(frames, bin_size, buffer_size)
+    return math.ceil(video_bytes((left, height, width, channels), itemsize, name) / MB)
 
 
 class Reservation(NamedTuple):

@@ -4,6 +4,7 @@ What is left of a run is the work of the process that schedules. Snakemake finds
 name when its folder is on PYTHONPATH.
 """
 
+import json
 import sys
 from pathlib import Path
 
@@ -26,7 +27,18 @@ class Executor(RemoteExecutor):
             path = Path(str(name))
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text("made")
+            if path.name == "status.json" and "recording" in job.wildcards_dict:
+                path.write_text(json.dumps(self.status(job.wildcards_dict["recording"])))
         self.report_job_submission(SubmittedJobInfo(job, external_jobid=str(job.jobid)))
+
+    def status(self, name):
+        """What says that stage 1 of a recording is done."""
+        from pyflowreg.session.sources import correction_fingerprint
+        from pyflowreg.workflow.plan import Plan
+
+        plan = Plan.from_mapping(self.workflow.config)
+        fingerprint = correction_fingerprint(plan.config.settings_of_stage(1), plan.recording(name))
+        return {"stage1": "done", "fingerprint": fingerprint}
 
     async def check_active_jobs(self, active_jobs):
         for job_info in active_jobs:
