@@ -18,7 +18,7 @@ PYTHON ?= $(shell for p in $(CANDIDATES); do \
 	if $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1; \
 	then command -v $$p; break; fi; done)
 
-.PHONY: help install install-cluster test-cluster test-kills test-faults test-reruns soak fuzz demo demo-2channel test test-all benchmark lint format clean clean-all
+.PHONY: help install install-cluster install-backends test-backends test-cluster test-kills test-faults test-reruns soak fuzz demo demo-2channel test test-all benchmark lint format clean clean-all
 
 help: ## this list
 	@sed -n 's/^\([a-z0-9-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 24
@@ -61,6 +61,21 @@ test: $(INSTALLED) ## the test suite
 
 test-all: $(INSTALLED) ## the test suite without workers, slowest tests listed
 	@$(BIN)/python -m pytest --durations 20 tests
+
+# A version whose wheel for the CPU some indexes have under this very name; the others' is large.
+TORCH ?= torch==2.13.0
+
+install-backends: .venv/.installed-backends ## the same, with what backends of the optical flow need on the CPU (PyTorch, OpenCV)
+
+.venv/.installed-backends: $(INSTALLED)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check "$(TORCH)" || \
+	  echo "$(TORCH) cannot be installed here: flowreg_torch is NOT tested. Name another with TORCH=." >&2
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[dev,diso]"
+	@touch $@
+
+test-backends: .venv/.installed-backends ## what holds for every backend of the optical flow, with PyTorch and OpenCV on the CPU
+	@PYFLOWREG_REQUIRE_BACKENDS="diso $$($(BIN)/python -c 'import torch' 2>/dev/null && echo flowreg_torch-cpu)" \
+	  $(BIN)/python -m pytest -n $(CORES) --dist worksteal -m backends tests
 
 test-kills: $(INSTALLED) ## every stage killed, or its disk failing, at every step; runs killed at random moments; an hour
 	@PYFLOWREG_ALL_KILLS=1 $(BIN)/python -m pytest -n $(CORES) --dist worksteal tests/unit/test_faults.py \

@@ -46,7 +46,7 @@ def check_headers():
     from pyflowreg.session.times import check_not_in_future
 
     try:
-        session = preflight(PLAN.config)
+        session = preflight(PLAN.config, here=not ON_CLUSTER)
         check_not_in_future(PLAN.recordings)
     except PyflowregError as error:
         stop(error)
@@ -73,6 +73,10 @@ if PREVIEW:
     workflow.global_resources["_cores"] = None
 ON_CLUSTER = HEAD or PREVIEW or workflow.remote_exec
 CORES = None if ON_CLUSTER else asked.cores
+
+# On one machine Snakemake knows no number of GPUs, and would start as many jobs as there are cores.
+if CORES is not None and PLAN.gpus and "gpu" not in workflow.global_resources:
+    workflow.global_resources["gpu"] = PLAN.gpus_here
 
 if HEAD:
     from pyflowreg.cluster.head import Head
@@ -206,13 +210,13 @@ def job_mb(memory, attempt):
 def stage1_mem_mb(wildcards, input, threads, attempt):
     header = resources.read_header(input.header)
     precision = PLAN.config.precision
-    memory = resources.stage1_mem_mb(header, threads, attempt, precision)
+    memory = resources.stage1_mem_mb(header, threads, attempt, precision, PLAN.needs)
     return job_mb(memory, attempt)
 
 
 def stage1_runtime(wildcards, input, threads, attempt):
     return resources.stage1_runtime(
-        resources.read_header(input.header), threads, attempt
+        resources.read_header(input.header), threads, attempt, PLAN.needs
     )
 
 
@@ -221,22 +225,34 @@ def stage1_disk_mb(wildcards, input):
     return resources.stage1_disk_mb(header, PLAN.save_w, *PLAN.binning)
 
 
-def session_job(input, threads, attempt):
+def session_job(input, threads, attempt, needs):
     headers = map(resources.read_header, input.headers)
-    return resources.session_job(headers, threads, attempt, PLAN.config.precision)
+    return resources.session_job(
+        headers, threads, attempt, PLAN.config.precision, needs
+    )
 
 
-def session_mem_mb(wildcards, input, threads, attempt):
-    return job_mb(session_job(input, threads, attempt).mem_mb, attempt)
+def fields_mem_mb(wildcards, input, threads, attempt):
+    return job_mb(session_job(input, threads, attempt, PLAN.needs).mem_mb, attempt)
 
 
-def session_runtime(wildcards, input, threads, attempt):
-    return session_job(input, threads, attempt).runtime
+def fields_runtime(wildcards, input, threads, attempt):
+    return session_job(input, threads, attempt, PLAN.needs).runtime
+
+
+def mask_mem_mb(wildcards, input, threads, attempt):
+    job = session_job(input, threads, attempt, resources.OF_FLOWREG)
+    return job_mb(job.mem_mb, attempt)
+
+
+def mask_runtime(wildcards, input, threads, attempt):
+    return session_job(input, threads, attempt, resources.OF_FLOWREG).runtime
 
 
 def align_mem_mb(wildcards, input, attempt):
     header = resources.read_header(input.header)
-    memory = resources.align_mem_mb(header, PLAN.config.align_chunk_size, attempt)
+    chunk, libraries = PLAN.config.align_chunk_size, PLAN.align_libraries_mb
+    memory = resources.align_mem_mb(header, chunk, attempt, libraries)
     return job_mb(memory, attempt)
 
 

@@ -40,7 +40,7 @@ rule stage1_compensate:
     log:
         "<logs>/stage1_compensate/{recording}.log",
     conda:
-        "../envs/cpu.yaml"
+        PLAN.environment
     threads: PLAN.threads(CORES)
     resources:
         gpu=PLAN.gpus,

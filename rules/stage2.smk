@@ -13,11 +13,11 @@ rule stage2_between_avgs:
     log:
         "<logs>/stage2_between_avgs.log",
     conda:
-        "../envs/cpu.yaml"
+        PLAN.environment
     threads: PLAN.threads(CORES)
     resources:
         gpu=PLAN.gpus,
-        mem_mb=session_mem_mb,
-        runtime=session_runtime,
+        mem_mb=fields_mem_mb,
+        runtime=fields_runtime,
     script:
         "../scripts/stage2_between_avgs.py"

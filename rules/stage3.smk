@@ -20,8 +20,8 @@ rule stage3_valid_mask:
     conda:
         "../envs/cpu.yaml"
     resources:
-        mem_mb=session_mem_mb,
-        runtime=session_runtime,
+        mem_mb=mask_mem_mb,
+        runtime=mask_runtime,
     script:
         "../scripts/stage3_valid_mask.py"
 
@@ -43,9 +43,10 @@ rule stage3_align:
     log:
         "<logs>/stage3_align/{recording}.log",
     conda:
-        "../envs/cpu.yaml"
+        PLAN.align_environment
     threads: PLAN.threads(CORES)
     resources:
+        gpu=PLAN.align_gpus,
         mem_mb=align_mem_mb,
         runtime=align_runtime,
         disk_mb=align_disk_mb,

@@ -16,7 +16,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from bench.report import SECTIONS, full_text, readme_text
+from bench.report import SECTIONS, full_text, readme_blocks
 from bench.setup import QUALITIES, Setup, about, own_python
 from bench.tables import update_page
 
@@ -32,6 +32,9 @@ def parser() -> argparse.ArgumentParser:
     result.add_argument("--peer", help="interpreter that has pyflowreg 0.1.0a9 with opencv < 5")
     result.add_argument("--peer-fresh", help="one that has it as pip installs it today")
     result.add_argument("--suite2p", help="one that has suite2p 1.1.0")
+    result.add_argument(
+        "--backends", help="one with this package and the extras of its backends (default: this)"
+    )
     result.add_argument("--work", type=Path, help="keep frames and results here")
     result.add_argument("--out", type=Path, default=Path("benchmarks"), help="results and tables")
     result.add_argument("--add", action="store_true", help="keep the other sections in --out")
@@ -73,6 +76,7 @@ def parser() -> argparse.ArgumentParser:
 def _setup(arguments: argparse.Namespace, work: Path) -> Setup:
     pythons = {
         "ours": own_python(),
+        "backends": arguments.backends or own_python(),
         "peer": arguments.peer,
         "peer_fresh": arguments.peer_fresh,
         "dis": arguments.peer,
@@ -97,7 +101,9 @@ def main() -> int:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     results_file = arguments.out / "results.json"
     if arguments.readme:
-        update_page(arguments.readme, readme_text(json.loads(results_file.read_text("utf-8"))))
+        results = json.loads(results_file.read_text("utf-8"))
+        for block, text in readme_blocks(results).items():
+            update_page(arguments.readme, block, text)
         return 0
     unknown = set(arguments.sections) - set(SECTIONS)
     if unknown:

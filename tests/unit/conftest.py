@@ -1,5 +1,6 @@
 """Corrections of small recordings, shared by the tests of the library."""
 
+import importlib.util
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,6 +9,7 @@ import h5py
 import numpy as np
 import pytest
 
+from pyflowreg.core.backend_registry import BACKENDS
 from pyflowreg.io import open_reader
 from pyflowreg.io.fields import iter_fields, iter_masks
 from pyflowreg.motion_correction import OFOptions, compensate_recording
@@ -18,6 +20,18 @@ from pyflowreg.session.stage3_valid_mask import run_stage3
 
 from .scenes import save_session, save_tiff
 from .stages import make_session
+
+
+@pytest.fixture
+def without_extras(monkeypatch):
+    """Let no optional dependency of a backend be installed, whatever is."""
+    optional = {name for entry in BACKENDS.values() for name in entry.imports}
+    find = importlib.util.find_spec
+
+    def found(name, *args):
+        return None if name in optional else find(name, *args)
+
+    monkeypatch.setattr(importlib.util, "find_spec", found)
 
 
 @dataclass

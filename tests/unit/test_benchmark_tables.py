@@ -63,12 +63,13 @@ def test_markdown_refuses_ragged_rows(module):
 
 def test_block_of_a_page_is_replaced(module):
     tables = module("tables")
-    page = f"before\n{tables.BEGIN}\nold\n{tables.END}\nafter\n"
-    new = tables.with_block(page, "new\n")
-    assert new == f"before\n{tables.BEGIN}\nnew\n{tables.END}\nafter\n"
-    assert tables.with_block(new, "new") == new
+    begin, end = "<!-- one: begin -->", "<!-- one: end -->"
+    page = f"before\n{begin}\nold\n{end}\nafter\n"
+    new = tables.with_block(page, "one", "new\n")
+    assert new == f"before\n{begin}\nnew\n{end}\nafter\n"
+    assert tables.with_block(new, "one", "new") == new
     with pytest.raises(ValueError, match="marks"):
-        tables.with_block("no marks", "new")
+        tables.with_block(page, "other", "new")
 
 
 def test_error_of_a_pair_is_zero_for_the_opposite_shift(module, truth):
@@ -151,6 +152,7 @@ def test_field_read_from_suite2p_is_the_one_it_applied(module, tmp_path):
     assert accuracy.suite2p_field_mismatch(tmp_path, -fields) > 10
 
 
+PAIRS = [f"g{number:02d}" for number in range(1, 19)]
 TIMES = {"min": 0.5, "median": 0.6, "repeats": 3}
 RESULTS = {
     "about": {
@@ -159,7 +161,11 @@ RESULTS = {
         "memory_gib": 24,
         "date": "2030-01-01",
         "commit": "abc",
-        "versions": {"this package": {"numpy": "2"}, "absent": {}},
+        "versions": {
+            "this package": {"numpy": "2"},
+            "this package, with all backends": {"torch": "2"},
+            "absent": {},
+        },
     },
     "sections": {
         "flow": {
@@ -210,6 +216,21 @@ RESULTS = {
             "side": 512,
             "threads": 2,
         },
+        "backends": {
+            "backends": [
+                {
+                    "title": title,
+                    "errors": dict.fromkeys(PAIRS, error),
+                    "differences": {pair: [error / 100, error / 10] for pair in PAIRS},
+                    "times": {"fast": TIMES},
+                }
+                for title, error in (("flowreg", 0.25), ("other", 0.5))
+            ],
+            "original": dict.fromkeys(PAIRS, 0.75),
+            "scenes": [{"name": "dim", "errors": [0.3, 0.4]}],
+            "frames": 40,
+            "side": 512,
+        },
         "memory": {
             "rows": [{"stage": "1", "peak_bytes": 2**29, "seconds": 60.0}],
             "frames": 5000,
@@ -251,12 +272,19 @@ def test_every_section_has_a_table(module):
         assert f"## {module(f'section_{name}').TITLE}" in text
     assert "| fast | pyflowreg 0.1.0a9, opencv < 5 | 5000 (600) | 10.0x | 1.00x | 0.500 |" in text
     assert "| 1 | 512 | 60.0 |" in text
+    assert "| all, 18 pairs | 0.750 | 0.250 | 0.500 |" in text
+    assert "| difference from flowreg: largest mean of a pair |  | 0.00250 | 0.00500 |" in text
     assert "| its wavelengths (px) | 77 to 169 | 77 to 169 |  |" in text
     assert "| a tool | 0.250 | 0.250 | 250 |" in text
 
 
 def test_readme_names_machine_and_versions(module):
-    text = module("report").readme_text(RESULTS)
-    assert "a CPU, 2 cores, 24 GiB" in text
-    assert "this package: numpy 2." in text
-    assert "Start-up" not in text
+    blocks = module("report").readme_blocks(RESULTS)
+    assert set(blocks) == {"benchmark", "backends"}
+    for text in blocks.values():
+        assert "a CPU, 2 cores, 24 GiB" in text
+    assert "this package: numpy 2." in blocks["benchmark"]
+    assert "this package, with all backends: torch 2." in blocks["backends"]
+    assert "Start-up" not in blocks["benchmark"]
+    few = {**RESULTS, "sections": {"backends": RESULTS["sections"]["backends"]}}
+    assert set(module("report").readme_blocks(few)) == {"backends"}

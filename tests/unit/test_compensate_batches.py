@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pyflowreg.motion_correction import OFOptions, correction
+from pyflowreg.motion_correction import OFOptions, corrected, correction
 from pyflowreg.motion_correction.preprocessing import Scale
 
 from .scenes import movie, remaining, scatter, wobble
@@ -121,7 +121,7 @@ def test_binned_frames(correct, numerics, count, bins):
 @pytest.mark.parametrize("buffer_size", [2, 400])
 def test_few_chunks_are_in_memory(correct, monkeypatch, buffer_size):
     gone, most = [], []
-    made = correction.CorrectedChunk
+    made = corrected.CorrectedChunk
 
     def remembered(*args):
         chunk = made(*args)
@@ -130,7 +130,7 @@ def test_few_chunks_are_in_memory(correct, monkeypatch, buffer_size):
         return chunk
 
     monkeypatch.setattr(correction, "chunk_length", lambda *size: 2)
-    monkeypatch.setattr(correction, "CorrectedChunk", remembered)
+    monkeypatch.setattr(corrected, "CorrectedChunk", remembered)
     correct(movie(wobble(24)), reference_frames=0, buffer_size=buffer_size, quality_setting="fast")
     assert len(most) == 12
     # The one just made, the one it replaces in the loop, and one being written.

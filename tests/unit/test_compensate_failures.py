@@ -162,9 +162,10 @@ def test_frames_masks_and_fields_appear_together(correct, monkeypatch, tmp_path,
         ({"input_file": Path("no/such.tif")}, InputError, r"no/such\.tif"),
         ({"reference_frames": np.zeros((5, 6))}, ConfigError, r"reference .* shape \(5, 6, 1\)"),
         ({"a_data": [0.4, 0.5], "weight": [1, 1]}, None, ""),
-        ({"flow_backend": "flowreg_torch"}, BackendError, "flow_backend is 'flowreg_torch'"),
+        ({"flow_backend": "flowreg_torch"}, BackendError, "torch is not installed; install it"),
     ],
 )
+@pytest.mark.usefixtures("without_extras")
 def test_what_does_not_fit_is_named(tmp_path, change, error, message):
     path = save_tiff(tmp_path / "rec.tif", movie(wobble(3)))
     options = OFOptions(input_file=path, output_path=tmp_path / "out", quality_setting="fast")

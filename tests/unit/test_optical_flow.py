@@ -25,6 +25,7 @@ DEFAULTS = {
     "numerics": "standard",
     "precision": "single",
     "backend": "flowreg",
+    "backend_params": None,
 }
 
 

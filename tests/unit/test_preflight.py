@@ -47,6 +47,7 @@ def test_inspect_recording(tmp_path):
     }
 
 
+@pytest.mark.usefixtures("without_extras")
 def test_all_problems_come_together(tmp_path):
     movie(tmp_path / "a.tif")
     movie(tmp_path / "b.tif", (5, 13, 14))
@@ -59,7 +60,7 @@ def test_all_problems_come_together(tmp_path):
         center="missing.tif",
         output_root="taken",
         final_results=".",
-        flow_backend="diso",
+        flow_backend="flowreg_cuda",
         flow_options={"weight": np.ones((1, 3, 3)), "a_data": [0.4]},
     )
     text = "\n".join(problems_of(config))
@@ -72,7 +73,7 @@ def test_all_problems_come_together(tmp_path):
         "output_root: ",
         "final_results: ",
         "is root itself",
-        "diso",
+        "flow_backend flowreg_cuda is not available",
         "flow_options.weight: is 3 x 3 pixels",
     ):
         assert expected in text
@@ -97,6 +98,7 @@ def test_reference_frames_beyond_a_recording(tmp_path):
     assert problem.startswith("a.tif: flow_options.reference_frames: ")
 
 
+@pytest.mark.usefixtures("without_extras")
 def test_missing_root_comes_with_the_other_problems(tmp_path):
     config = SessionConfig(root=tmp_path / "x", flow_backend="flowreg_cuda")
     found = problems_of(config)

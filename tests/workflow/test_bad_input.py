@@ -67,6 +67,15 @@ def no_reference_image(workspace: Any) -> None:
     workspace.configure(flow_options={"reference_frames": "template.tif"})
 
 
+def no_such_device(workspace: Any) -> None:
+    # Missing with and without PyTorch, with and without a GPU.
+    workspace.configure(flow_backend="flowreg_torch", backend_params={"device": "cuda:63"})
+
+
+def settings_without_effect(workspace: Any) -> None:
+    workspace.configure(flow_backend="diso", alpha_between=9.0, flow_options={"alpha": 3})
+
+
 CASES: list[tuple[Break, list[str]]] = [
     (misspelt_key, ["sigma_smoth", "did you mean sigma_smooth"]),
     (misspelt_flow_option, ["flow_options.alhpa", "did you mean alpha"]),
@@ -79,6 +88,8 @@ CASES: list[tuple[Break, list[str]]] = [
     (garbage_and_truncated, ["recording_03.tif", "recording_04.tif"]),
     (one_frame, ["recording_04.tif", "one frame"]),
     (no_reference_image, ["reference_frames", "template.tif"]),
+    (no_such_device, ["flow_backend flowreg_torch is not available"]),
+    (settings_without_effect, ["alpha_between: 9.0", "flow_options.alpha: 3.0", "diso"]),
 ]
 IDS = [broken.__name__ for broken, _ in CASES]
 

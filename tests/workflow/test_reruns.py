@@ -28,6 +28,8 @@ CHANGES: list[tuple[dict[str, Any], dict[str, int]]] = [
     ({"flow_options": {**FLOW, "alpha": 3}}, STAGE1),
     ({"flow_options": {**FLOW, "save_w": True}}, STAGE1),
     ({"precision": "double"}, {**STAGE1, **STAGE2}),
+    ({"flow_backend": "flowreg_cuda"}, {**STAGE1, **STAGE2}),
+    ({"backend_params": {"device": "cuda:1"}}, {}),
     ({"align_output_format": "HDF5"}, {"stage3_align": 3}),
     ({"align_chunk_size": 5, "n_workers": 1, "resume": False, "checkpoint_seconds": 5}, {}),
     ({"center": None, "stage2_constancy_assumption": "gradient"}, {}),

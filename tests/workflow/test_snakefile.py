@@ -10,6 +10,8 @@ from typing import Any
 
 import yaml
 
+from pyflowreg.core.backend_registry import BACKENDS
+
 REPOSITORY = Path(__file__).resolve().parents[2]
 
 
@@ -76,3 +78,19 @@ def test_conda_environment_has_the_versions_of_the_package() -> None:
     assert {
         name: entry.replace(" ", "").replace("-base", "") for name, entry in found.items()
     } == wanted
+
+
+def test_conda_environments_of_the_backends() -> None:
+    """Each is that of the CPU, and the version of one extra, under its name on conda-forge."""
+    names = {"cupy-cuda12x": "cupy", "torch": "pytorch", "opencv-python-headless": "opencv"}
+    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
+
+    def dependencies(name: str) -> list[str]:
+        text = (REPOSITORY / "envs" / f"{name}.yaml").read_text()
+        return list(yaml.safe_load(text)["dependencies"])
+
+    for extra in {entry.extra for entry in BACKENDS.values() if entry.extra}:
+        (wanted,) = project["optional-dependencies"][extra]
+        package, bound = re.fullmatch(r"([\w-]+)(.*)", wanted).groups()
+        lower = bound.partition(",")[0]
+        assert dependencies(extra) == [*dependencies("cpu"), f"{names[package]} {lower}"]

@@ -184,17 +184,20 @@ def requests_of(
     tuple of Request
         Stage 1, and stages 2 and 3.
     """
+    from pyflowreg.core.backend_registry import host_needs
     from pyflowreg.session.preflight import preflight
     from pyflowreg.workflow import resources
-    from pyflowreg.workflow.plan import DEFAULT_CLUSTER_THREADS, gpus_of
+    from pyflowreg.workflow.backend_jobs import gpus_of
+    from pyflowreg.workflow.plan import DEFAULT_CLUSTER_THREADS
 
     module = SCHEDULERS[arguments.scheduler]
-    infos = [dict(info) for info in preflight(config).infos]
+    infos = [dict(info) for info in preflight(config, here=False).infos]
     chosen = config.n_workers if config.n_workers > 0 else DEFAULT_CLUSTER_THREADS
     threads = arguments.threads or chosen
     site = site_of(arguments.scheduler, arguments.site)
     chunk = config.align_chunk_size
-    session = resources.session_job(infos, threads, precision=config.precision)
+    needs = host_needs(config.flow_backend, config.backend_params)
+    session = resources.session_job(infos, threads, precision=config.precision, needs=needs)
     options = config.options_for()
     binning = options.bin_size, options.buffer_size
     first = Request(
@@ -202,9 +205,10 @@ def requests_of(
         log=folder / "logs" / f"stage1.{module.ARRAY_LOG}.log",
         threads=threads,
         mem_mb=max(
-            resources.stage1_mem_mb(info, threads, precision=config.precision) for info in infos
+            resources.stage1_mem_mb(info, threads, precision=config.precision, needs=needs)
+            for info in infos
         ),
-        minutes=max(resources.stage1_runtime(info, threads) for info in infos),
+        minutes=max(resources.stage1_runtime(info, threads, needs=needs) for info in infos),
         gpus=gpus_of(config),
         disk_mb=max(resources.stage1_disk_mb(info, options.save_w, *binning) for info in infos),
         site=site,
@@ -217,7 +221,10 @@ def requests_of(
         threads=threads,
         mem_mb=max(
             session.mem_mb,
-            *(resources.align_mem_mb(info, chunk) for info in infos),
+            *(
+                resources.align_mem_mb(info, chunk, libraries_mb=needs.libraries_mb)
+                for info in infos
+            ),
         ),
         minutes=session.runtime + sum(resources.align_runtime(info) for info in infos),
         gpus=gpus_of(config),

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from pyflowreg.core.backend_registry import FlowPlan, get_backend
+from pyflowreg.core.backend_registry import FlowPlan, get_backend, refusal, unused_setting
 from pyflowreg.core.compilation.log import compile_log
 from pyflowreg.core.numerics import LARGEST, MIN_SIDE
 from pyflowreg.core.parameters import FlowParameters
+from pyflowreg.errors import ConfigError
 
 
 def _frame(name: str, image: ArrayLike) -> NDArray[Any]:
@@ -36,7 +37,7 @@ def _refuse_unusable(name: str, array: NDArray[Any]) -> None:
         squares = float(np.dot(flat, flat))  # one quick pass; too large a sum says nothing
     if squares <= LARGEST**2:
         return
-    if np.abs(array).max() <= LARGEST:
+    if float(np.abs(array).max()) <= LARGEST:  # not in float16, which does not reach so far
         return
     if not np.isfinite(array).all():
         raise ValueError(
@@ -49,22 +50,45 @@ def _refuse_unusable(name: str, array: NDArray[Any]) -> None:
     )
 
 
-_latest: tuple[str, FlowParameters, NDArray[Any], FlowPlan] | None = None
+_SETTINGS = {
+    name: name
+    for name in ("alpha", "levels", "eta", "iterations", "update_lag", "a_data", "a_smooth")
+} | {"min_level": "min_level", "const_assumption": "data_term"}
+"""Parameters of `get_displacement` that a backend may have no use for, as fields."""
+
+Choice = tuple[str, dict[str, Any]]
+"""Name and settings of a backend."""
 
 
-def _plan(backend: str, fixed: NDArray[Any], parameters: FlowParameters) -> FlowPlan:
+def _refuse_unsuitable(backend: Choice, parameters: FlowParameters) -> None:
+    """Refuse parameters the backend has no use for, or cannot compute with."""
+    name, settings = backend
+    defaults = FlowParameters()
+    problems = [refusal(name, settings, parameters.precision)]
+    for key, field in _SETTINGS.items():
+        given, default = getattr(parameters, field), getattr(defaults, field)
+        problems.append(unused_setting(name, key, given, default))
+    found = [problem for problem in problems if problem]
+    if found:
+        raise ConfigError(found)
+
+
+_latest: tuple[Choice, FlowParameters, NDArray[Any], FlowPlan] | None = None
+
+
+def _plan(backend: Choice, fixed: NDArray[Any], parameters: FlowParameters) -> FlowPlan:
     """Prepare a fixed frame; whoever registers frame after frame to the same one waits once."""
     global _latest
     if isinstance(parameters.weight, np.ndarray):  # a map; rare, and not quickly compared
         _refuse_unusable("fixed", fixed)
-        return get_backend(backend).prepare(fixed, parameters)
+        return get_backend(*backend).prepare(fixed, parameters)
     kept = _latest  # other threads may replace it meanwhile
     if kept is not None and (backend, parameters) == kept[:2]:
         same = fixed.dtype == kept[2].dtype and fixed.shape == kept[2].shape
         if same and np.array_equal(fixed, kept[2]):
             return kept[3]
     _refuse_unusable("fixed", fixed)
-    plan = get_backend(backend).prepare(fixed, parameters)
+    plan = get_backend(*backend).prepare(fixed, parameters)
     _latest = (backend, parameters, fixed.copy(), plan)
     return plan
 
@@ -87,6 +111,7 @@ def get_displacement(
     numerics: str = "standard",
     precision: str = "single",
     backend: str = "flowreg",
+    backend_params: Mapping[str, Any] | None = None,
 ) -> NDArray[Any]:
     """Compute the dense displacement that maps `fixed` to `moving`.
 
@@ -125,8 +150,10 @@ def get_displacement(
         Numerics profile.
     precision : {'single', 'double'}
         Floating-point type of the computation.
-    backend : str
+    backend : {'flowreg', 'flowreg_cuda', 'flowreg_torch', 'diso'}
         Flow backend.
+    backend_params : mapping, optional
+        Its settings, for example ``{"device": "cpu"}``.
 
     Returns
     -------
@@ -140,7 +167,7 @@ def get_displacement(
         If the shapes do not fit, a parameter is out of range, or a value is complex, not finite or
         beyond +-1e15.
     BackendError
-        If the backend is unknown or not installed.
+        If the backend is unknown, not installed, or has no device here.
     """
     parameters = FlowParameters.create(
         alpha=alpha,
@@ -156,13 +183,15 @@ def get_displacement(
         numerics=numerics,
         precision=precision,
     )
+    chosen = backend, dict(backend_params or {})
+    _refuse_unsuitable(chosen, parameters)
     f1, f2 = _frame("fixed", fixed), _frame("moving", moving)
     if f1.shape != f2.shape:
         raise ValueError(f"fixed has shape {f1.shape}, moving {f2.shape}; they must be equal.")
     initial = None if uv is None else np.asarray(uv)
     if initial is not None and initial.shape != (*f1.shape[:2], 2):
         raise ValueError(f"uv has shape {initial.shape}; it must be {(*f1.shape[:2], 2)}.")
-    plan = _plan(backend, f1, parameters)
+    plan = _plan(chosen, f1, parameters)
     for name, array in (("moving", f2), ("uv", initial)):
         if array is not None:
             _refuse_unusable(name, array)

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-CHUNK_BYTES = 24 * 2**20
-"""Size of one chunk of frames with its fields in float64."""
+from pyflowreg.core.backend_registry import CHUNK_BYTES
 
 
-def chunk_length(height: int, width: int, channels: int, threads: int = 1) -> int:
-    """Frames processed at a time, as many for every thread; changes memory, never results."""
-    length = max(2, CHUNK_BYTES // (height * width * (channels + 2) * 8))
+def chunk_length(
+    height: int, width: int, channels: int, threads: int = 1, size: int = CHUNK_BYTES
+) -> int:
+    """Frames processed at a time, as many for every thread; changes memory, never results.
+
+    `size` is that of a chunk with its fields in float64, bytes.
+    """
+    length = max(2, size // (height * width * (channels + 2) * 8))
     return max(length // threads, 1) * threads

@@ -7,24 +7,26 @@ Flotho et al., J. Biophotonics 2022, doi:10.1002/jbio.202100330.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pyflowreg.core.backend_registry import FlowPlan, get_backend
+from pyflowreg.core.backend_registry import BACKENDS, FlowPlan, get_backend
+from pyflowreg.core.backend_types import Corrects, LimitsChunks, RawChunk, Warps
 from pyflowreg.core.frame_warp import warp_frames
 from pyflowreg.core.numerics import MIN_SIDE, to_dtype
 from pyflowreg.core.parameters import FlowParameters
 from pyflowreg.core.threads import overlapped, uninterrupted
 from pyflowreg.core.warping import warp_sequence
-from pyflowreg.errors import ConfigError, InputError
+from pyflowreg.errors import InputError
 from pyflowreg.io import Reader
 from pyflowreg.io.writing import restoring
 from pyflowreg.motion_correction.chunks import chunk_length
+from pyflowreg.motion_correction.corrected import CorrectedChunk, by_user, described
 from pyflowreg.motion_correction.frames import BinnedFrames, FrameRange
 from pyflowreg.motion_correction.options import OFOptions
 from pyflowreg.motion_correction.preprocessing import (
@@ -55,29 +57,9 @@ State = Mapping[str, NDArray[Any]]
 """Named arrays of which one thread makes all, and another computation can go on from them."""
 
 
-@dataclass(frozen=True)
-class CorrectedChunk:
-    """Consecutive corrected frames.
-
-    Parameters
-    ----------
-    start : int
-        Number of the first frame, from 0.
-    frames : ndarray
-        Corrected frames, (n, H, W, C).
-    w : ndarray
-        Displacements in pixels, backward map, (n, H, W, 2).
-    valid : ndarray
-        255 where a sample lay inside its frame, uint8, (n, H, W).
-    statistics : ndarray
-        mean_disp, max_disp, mean_div, mean_translation; float64, (n, 4).
-    """
-
-    start: int
-    frames: NDArray[Any]
-    w: NDArray[Any]
-    valid: NDArray[np.uint8]
-    statistics: NDArray[np.float64]
+_Computed = tuple[tuple[int, NDArray[Any] | None], NDArray[Any], CorrectedChunk]
+"""Number of the first frame in the batch and the smoothed frames if they are known, whole-pixel
+shifts (n, 2) that the displacements include, and the corrected frames."""
 
 
 def flow_parameters(options: OFOptions, channels: int) -> FlowParameters:
@@ -151,7 +133,7 @@ class RecordingCorrection:
         self._frames = BinnedFrames(reader, options.bin_size, options.buffer_size, switches)
         self._sigma = options.sigma_array(channels)
         self._joint = options.channel_normalization == "joint"
-        self._chunk = chunk_length(self._height, self._width, channels, threads)
+        self._chunk = self._chunk_length(channels)
         self.shape = self._frames.shape
         self.dtype = options.output_dtype(reader.dtype)
         if state is None:
@@ -169,6 +151,16 @@ class RecordingCorrection:
         if state is not None:
             with restoring():
                 self._restore(state)
+
+    def _chunk_length(self, channels: int) -> int:
+        """Frames computed at a time: what memory is reserved for, unless the backend says less."""
+        size = BACKENDS[self.options.flow_backend].chunk_bytes
+        most = chunk_length(self._height, self._width, channels, self._threads, size)
+        if not isinstance(self._backend, LimitsChunks):
+            return most
+        return self._backend.preferred_chunk(
+            self._height, self._width, channels, self._parameters, most
+        )
 
     def _make_reference(
         self, given: NDArray[Any] | None, progress: ReferenceProgress | None
@@ -321,13 +313,7 @@ class RecordingCorrection:
     def _correct_batch(self, batch: FrameRange) -> Iterator[CorrectedChunk]:
         first = self._first
 
-        def correct(chunk: Chunk) -> tuple[Chunk, NDArray[Any], CorrectedChunk]:
-            start, raw, smooth = chunk
-            w, shifts = self._displacements(smooth)
-            return chunk, shifts, self._corrected(first + start, raw, w)
-
-        chunks = self._preprocessed(batch, self.next - first)
-        for chunk, shifts, corrected in overlapped(correct, chunks, self._threads):
+        for chunk, shifts, corrected in self._computed(batch, self.next - first):
             if not np.isfinite(corrected.statistics).all():
                 batch.checked_fields(chunk[0], corrected.w)
             # Whenever Ctrl-C comes, a chunk is counted everywhere or nowhere.
@@ -335,16 +321,57 @@ class RecordingCorrection:
             yield corrected
 
     def _count(
-        self, batch: FrameRange, chunk: Chunk, shifts: NDArray[Any], corrected: CorrectedChunk
+        self,
+        batch: FrameRange,
+        chunk: tuple[int, NDArray[Any] | None],
+        shifts: NDArray[Any],
+        corrected: CorrectedChunk,
     ) -> None:
         """Take a corrected chunk in for what comes after it."""
-        (start, _, smooth), w = chunk, corrected.w
+        (start, smooth), w = chunk, corrected.w
         from_frame = batch.length - LAST_FIELDS if batch.length > LONG_BATCH else 0
         last = slice(max(from_frame - start, 0), None)
         self._handed_on.add_all(self._handed_on_of(w[last], shifts[last, None, None]))
         if self._candidate is not None:
+            assert smooth is not None
             self._candidate.add(start, smooth, w)
         self.next, self.latest = corrected.start + len(w), corrected
+
+    def _computed(self, batch: FrameRange, begin: int) -> Iterator[_Computed]:
+        """Correct a batch chunk by chunk, from its frame `begin` on."""
+        first = self._first
+        plan = self._plan
+        if isinstance(plan, Corrects) and self._is_plain:
+
+            def correct_all(item: tuple[int, RawChunk]) -> _Computed:
+                start, chunk = item
+                w, warped = plan.correct(
+                    chunk, self._w_init, self._outside, self.dtype, self._threads
+                )
+                shifts = np.zeros((len(w), 2))
+                return (start, None), shifts, described(first + start, w, warped)
+
+            chunks = self._preprocess.raw_chunks(batch, begin)
+            yield from overlapped(correct_all, chunks, self._threads)
+            return
+
+        def correct(chunk: Chunk) -> _Computed:
+            start, raw, smooth = chunk
+            w, shifts = self._displacements(smooth)
+            return (start, smooth), shifts, self._corrected(first + start, raw, w)
+
+        yield from overlapped(correct, self._preprocessed(batch, begin), self._threads)
+
+    @property
+    def _is_plain(self) -> bool:
+        """Whether nothing is wanted of the smoothed frames but their displacements."""
+        options = self.options
+        return not (
+            self._parameters.switches.batch_range
+            or options.preproc_funct is not None
+            or options.cc_initialization
+            or options.update_reference
+        )
 
     def _displacements(self, smooth: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
         """Displacements of preprocessed frames, and the whole-pixel shifts (n, 2) they include."""
@@ -362,25 +389,8 @@ class RecordingCorrection:
         """Chunks of a batch, the raw frames after `preproc_funct`, which need not be threadsafe."""
         function = self.options.preproc_funct
         for start, raw, smooth in self._preprocess.chunks(batch, begin):
-            yield start, raw if function is None else self._by_user(function, raw), smooth
-
-    @staticmethod
-    def _by_user(function: Callable[..., Any], raw: NDArray[Any]) -> NDArray[Any]:
-        """Raw frames after a function applied to every plane."""
-        planes = [[np.asarray(function(plane)) for plane in np.moveaxis(f, -1, 0)] for f in raw]
-        for plane in (plane for frame in planes for plane in frame):
-            if plane.shape != raw.shape[1:3] or plane.dtype.kind not in "fiub":
-                raise ConfigError(
-                    [
-                        f"preproc_funct returned an array of shape {plane.shape} and type "
-                        f"{plane.dtype}; it must return numbers of shape {raw.shape[1:3]}, as "
-                        "it is given."
-                    ]
-                )
-            if not np.isfinite(plane).all():
-                raise ConfigError(["preproc_funct returned NaN or infinite values; replace them."])
-        return np.moveaxis(np.asarray(planes), 1, -1)
+            yield start, raw if function is None else by_user(function, raw), smooth
 
     def _corrected(self, start: int, raw: NDArray[Any], w: NDArray[Any]) -> CorrectedChunk:
-        warped = warp_frames(raw, w, self._outside, self.dtype, self._threads)
-        return CorrectedChunk(start, warped.frames, w, warped.valid, warped.statistics)
+        warp = self._backend.warp_frames if isinstance(self._backend, Warps) else warp_frames
+        return described(start, w, warp(raw, w, self._outside, self.dtype, self._threads))

@@ -13,18 +13,12 @@ from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from pyflowreg.errors import ConfigError
 from pyflowreg.motion_correction import option_values as values
-from pyflowreg.settings import Allowed, FilePath, Flag, Number, Settings, Whole, unknown_key
+from pyflowreg.motion_correction.backend_settings import check_backend_params, check_unused
+from pyflowreg.settings import Allowed, FilePath, Flag, Number, Settings, Whole
 
 logger = logging.getLogger(__name__)
 
 MIN_LEVELS = {"quality": 0, "balanced": 4, "fast": 6}
-BACKEND_PARAMS: dict[str, tuple[str, ...]] = {
-    "flowreg": (),
-    "flowreg_torch": ("device",),
-    "flowreg_cuda": ("device",),
-    "diso": (),
-}
-"""Keys of `backend_params` each backend knows."""
 CONSTANCY_ALIASES = {"gradient": "gc", "brightness": "gray", "census": "cs"}
 _ELSEWHERE = {
     "channel_idx": "is called input_options.channels here (0-based list).",
@@ -42,31 +36,6 @@ DataTerm = Annotated[
     BeforeValidator(_alias),
     Allowed("one of gc, gray, cs (also gradient, brightness, census)"),
 ]
-
-
-def check_backend_params(backend: str, params: Mapping[str, Any]) -> None:
-    """Refuse keys a backend does not know.
-
-    Parameters
-    ----------
-    backend : str
-        Name of the backend.
-    params : mapping
-        Keys and values for it.
-
-    Raises
-    ------
-    ConfigError
-        Naming each key. The key `device` is tolerated for every backend.
-    """
-    known = BACKEND_PARAMS[backend]
-    problems = [
-        unknown_key(f"backend_params.{key}", str(key), known)
-        for key in params
-        if key not in (*known, "device")
-    ]
-    if problems:
-        raise ConfigError(problems)
 
 
 def check_input_options(value: Mapping[str, Any]) -> None:
@@ -277,7 +246,7 @@ class OFOptions(Settings):
 
     @model_validator(mode="after")
     def _across(self) -> Self:
-        check_backend_params(self.flow_backend, self.backend_params)
+        check_backend_params(self.flow_backend, self.backend_params, self.precision)
         if self.min_level >= 0:
             if self.quality_setting not in ("custom", "quality"):
                 logger.warning(
@@ -294,6 +263,7 @@ class OFOptions(Settings):
                     "balanced and fast."
                 ]
             )
+        check_unused(self.flow_backend, self)
         return self
 
     def __setattr__(self, name: str, value: Any) -> None:

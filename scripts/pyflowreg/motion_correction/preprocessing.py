@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
+from pyflowreg.core.backend_types import RawChunk
 from pyflowreg.core.frame_warp import planes
 from pyflowreg.core.numerics import to_dtype
 from pyflowreg.core.threads import for_each
@@ -162,6 +163,16 @@ class Scale:
         return out.astype(dtype, copy=False)
 
     @property
+    def line(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Factor and offset of ``factor * frames - offset``, per channel, constants replaced."""
+        factor, offset = self._line
+        if self.constant is not None:
+            replaced = ~np.isnan(self.constant)
+            offset = np.where(replaced, offset - factor * self.constant, offset)
+            factor = np.where(replaced, 0.0, factor)
+        return factor, offset
+
+    @property
     def _line(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Factor and offset of ``factor * frames - offset``, per channel."""
         flat = is_constant(self.low, self.high)
@@ -197,11 +208,7 @@ class Scale:
         ndarray
             Shape (n, H, W, C); the planes are contiguous.
         """
-        factor, offset = self._line
-        if self.constant is not None:
-            replaced = ~np.isnan(self.constant)
-            offset = np.where(replaced, offset - factor * self.constant, offset)
-            factor = np.where(replaced, 0.0, factor)
+        factor, offset = self.line
         return _scaled_and_smoothed(
             frames, factor, offset, self.clip, sigma, np.dtype(dtype), wanted, threads
         )
@@ -309,6 +316,17 @@ class Preprocessor:
         outer = smooth.scale(clip=True)
         for start, raw_chunk, chunk in self._smoothed(frames, inner, begin):
             yield start, raw_chunk, outer(chunk, self.dtype)
+
+    def raw_chunks(self, frames: FrameRange, begin: int = 0) -> Iterator[tuple[int, RawChunk]]:
+        """Iterate over (start, chunk) as `chunks` does, but leave the smoothing to a backend.
+
+        Only with a scale that is fixed for the whole recording.
+        """
+        assert self._fixed is not None
+        factor, offset = self._fixed.line
+        for start, before, block in frames.chunks(self.chunk, self._halo, begin):
+            wanted = range(before, before + min(self.chunk, frames.length - start))
+            yield start, RawChunk(block, wanted, factor, offset, self._fixed.clip, self.sigma)
 
     def _smoothed(self, frames: FrameRange, scale: Scale, begin: int = 0) -> Iterator[Chunk]:
         for start, before, chunk in frames.chunks(self.chunk, self._halo, begin):

@@ -18,7 +18,8 @@ from pyflowreg.io import Reader
 from pyflowreg.io.fields import FieldWriter, MaskWriter
 from pyflowreg.io.writing import BaseWriter, Position, ResumeError, WriterGroup, restoring
 from pyflowreg.motion_correction.checkpoint import Checkpoint, State
-from pyflowreg.motion_correction.correction import CorrectedChunk, RecordingCorrection
+from pyflowreg.motion_correction.corrected import CorrectedChunk
+from pyflowreg.motion_correction.correction import RecordingCorrection
 from pyflowreg.motion_correction.options import OFOptions
 from pyflowreg.motion_correction.progress import Progress
 from pyflowreg.motion_correction.reference import ReferenceProgress

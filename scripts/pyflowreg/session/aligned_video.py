@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pyflowreg.core.backend_registry import BACKENDS, get_backend
+from pyflowreg.core.backend_types import Warps
 from pyflowreg.core.compilation.log import compile_log
 from pyflowreg.core.numerics import to_dtype
 from pyflowreg.core.threads import Behind, ahead
@@ -86,6 +88,7 @@ def align_sequence_video(
     output_format: str = "TIFF",
     threads: int = 1,
     check: Callable[[NDArray[np.float64]], None] | None = None,
+    backend: Warps | None = None,
 ) -> Path:
     """Write a corrected recording in the centre's grid.
 
@@ -107,6 +110,8 @@ def align_sequence_video(
         Frames warped at the same time.
     check : callable, optional
         Gets the mean of the corrected frames, (H, W, C); the video appears unless it raises.
+    backend : Warps, optional
+        A flow backend that warps; by default compiled kernels on the CPU do.
 
     Returns
     -------
@@ -139,7 +144,11 @@ def align_sequence_video(
         ):
             done = 0
             for frames in ahead(_blocks(reader, _block_length(chunk_size, threads))):
-                aligned = align_sequence(frames, displacement, fill, "cubic", threads)
+                if backend is None:
+                    aligned = align_sequence(frames, displacement, fill, "cubic", threads)
+                else:
+                    warped = backend.warp_frames(frames, displacement, fill, frames.dtype, threads)
+                    aligned = warped.frames
                 behind.submit(writer.write, aligned)
                 if check is not None:
                     mean.add_all(frames)
@@ -200,6 +209,14 @@ def _is_complete(paths: RecordingPaths, record: Record, compensated: Path) -> bo
             return bool(video.shape == frames.shape and video.dtype == frames.dtype)
     except InputError:
         return False
+
+
+def _warping_backend(config: SessionConfig) -> Warps | None:
+    """Return the session's backend if it warps."""
+    if not BACKENDS[config.flow_backend].warps:
+        return None
+    backend = get_backend(config.flow_backend, config.used_backend_params)
+    return backend if isinstance(backend, Warps) else None
 
 
 def _remove_outdated(config: SessionConfig, name: str, centre: str, sources: Any) -> None:
@@ -321,6 +338,7 @@ def _write_video(
             reference,
             chunk_size=config.align_chunk_size,
             output_format=config.align_output_format,
+            backend=_warping_backend(config),
             threads=threads,
             check=lambda mean: files.check_frames(compensated, average, mean),
         )

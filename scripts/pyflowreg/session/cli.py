@@ -55,7 +55,7 @@ def build_parser() -> argparse.ArgumentParser:
     Returns
     -------
     argparse.ArgumentParser
-        With the commands `run`, `submit` and `compile`.
+        With the commands `run`, `submit`, `compile` and `backends`.
     """
     parser = argparse.ArgumentParser(
         prog="pyflowreg-session",
@@ -88,6 +88,14 @@ def build_parser() -> argparse.ArgumentParser:
         description="Compile everything that runs of this installation need. The first run does "
         "the same by itself, in about a minute; before a hundred jobs start at once, do it here, "
         "on a machine with the same kind of processor.",
+        allow_abbrev=False,
+    )
+    commands.add_parser(
+        "backends",
+        help="list the implementations of the optical flow, and what is missing of them",
+        description="List what flow_backend can be: whether it can be used on this machine, on "
+        "which of its devices, and if not, why, and how to install it. On a cluster, run it in a "
+        "job on a machine with a GPU.",
         allow_abbrev=False,
     )
     for command in (run, submit_command, compile_ahead):
@@ -240,6 +248,13 @@ def compile_kernels() -> None:
     _say(f"compiled: {compile_log.kernels} kernels; all are kept in {folder}")
 
 
+def _list_backends() -> None:
+    from pyflowreg.core.backend_registry import table
+
+    for line in table():
+        _say(line)
+
+
 def _say(text: str) -> None:
     """Write a line of the result."""
     sys.stdout.write(f"{text}\n")
@@ -316,12 +331,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         Exit status.
     """
     arguments = build_parser().parse_args(argv)
-    _configure_logging(arguments.verbose)
+    _configure_logging(getattr(arguments, "verbose", False))
     previous = stop_on_sigterm()
     try:
         check_own_package()
         if arguments.command == "compile":
             compile_kernels()
+        elif arguments.command == "backends":
+            _list_backends()
         elif arguments.command == "submit":
             for line in submit(load_config(arguments.config, arguments.of_params), arguments):
                 _say(line)

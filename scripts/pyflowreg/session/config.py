@@ -10,16 +10,11 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, PrivateAttr, field_validator, model_validator
 
+from pyflowreg.core.backend_registry import BACKENDS, result_params
 from pyflowreg.errors import ConfigError
+from pyflowreg.motion_correction.backend_settings import check_backend_params, check_unused
 from pyflowreg.motion_correction.option_values import LARGEST_SIGMA
-from pyflowreg.motion_correction.options import (
-    BACKEND_PARAMS,
-    Backend,
-    DataTerm,
-    OFOptions,
-    check_backend_params,
-    check_input_options,
-)
+from pyflowreg.motion_correction.options import Backend, DataTerm, OFOptions, check_input_options
 from pyflowreg.session import config_files
 from pyflowreg.session.flow_options import checked_flow_options
 from pyflowreg.settings import Allowed, FilePath, Flag, Number, Settings, Whole, at_most, shown
@@ -94,12 +89,12 @@ class SessionConfig(Settings):
     )
     flow_backend: Backend = Field(
         "flowreg",
-        description="Implementation of the optical flow; this release has flowreg (CPU).",
+        description="Implementation of the optical flow: flowreg (CPU) needs nothing else.",
         json_schema_extra={"stages": [1, 2]},
     )
     backend_params: Table = Field(
         default_factory=dict,
-        description="Settings of the backend, for example device; flowreg needs none.",
+        description="Settings of the backend, for example device; flowreg has none.",
         json_schema_extra={"stages": [1, 2]},
     )
     numerics: Literal["standard", "matlab"] = Field(
@@ -171,8 +166,7 @@ class SessionConfig(Settings):
     @property
     def used_backend_params(self) -> dict[str, Any]:
         """The part of `backend_params` the chosen backend knows."""
-        known = BACKEND_PARAMS[self.flow_backend]
-        return {key: value for key, value in self.backend_params.items() if key in known}
+        return BACKENDS[self.flow_backend].known(self.backend_params)
 
     @classmethod
     def _elsewhere(cls, name: str) -> str | None:
@@ -227,7 +221,8 @@ class SessionConfig(Settings):
 
     @model_validator(mode="after")
     def _across(self) -> Self:
-        check_backend_params(self.flow_backend, self.backend_params)
+        check_backend_params(self.flow_backend, self.backend_params, self.precision)
+        check_unused(self.flow_backend, self, OFOptions, self.flow_options)
         return self
 
     @classmethod
@@ -355,7 +350,7 @@ class SessionConfig(Settings):
             if isinstance(stages, list) and stage in stages:
                 result[name] = getattr(self, name)
         if "backend_params" in result:
-            result["backend_params"] = self.used_backend_params
+            result["backend_params"] = result_params(self.flow_backend, self.backend_params)
         if table := result.get("input_options"):  # nothing says the same as no key
             result["input_options"] = {key: v for key, v in table.items() if v is not None}
         if stage == 1:

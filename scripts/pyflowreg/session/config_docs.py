@@ -15,6 +15,7 @@ from typing import Any
 
 from pydantic.fields import FieldInfo
 
+from pyflowreg.core.backend_registry import BACKENDS
 from pyflowreg.motion_correction.options import CONSTANCY_ALIASES, OFOptions
 from pyflowreg.session.config import SessionConfig
 from pyflowreg.session.flow_options import DECIDED, NEEDED, TOP_LEVEL
@@ -243,6 +244,16 @@ def _table(rows: Sequence[tuple[str, FieldInfo]]) -> str:
     return "\n".join(lines)
 
 
+def _backend_table() -> str:
+    lines = ["| backend | key | default | allowed | what it does |", "|---|---|---|---|---|"]
+    for entry in BACKENDS.values():
+        for param in entry.params:
+            default = "none" if param.default is None else f"`{json.dumps(param.default)}`"
+            cells = [f"`{entry.name}`", f"`{param.name}`", default, param.allowed]
+            lines.append("| " + " | ".join([*cells, param.description]) + " |")
+    return "\n".join(lines)
+
+
 def render_readme(text: str) -> str:
     """Return config/README.md with its generated tables replaced.
 
@@ -269,6 +280,7 @@ def render_readme(text: str) -> str:
     blocks = {
         "session": _table(list(SessionConfig.model_fields.items())),
         "flow_options": _table([(name, OFOptions.model_fields[name]) for name in FLOW_KEYS]),
+        "backend_params": _backend_table(),
         "refused": "\n".join(refused),
     }
     for name, block in blocks.items():

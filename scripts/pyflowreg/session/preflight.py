@@ -120,13 +120,15 @@ def inspect_recording(
     )
 
 
-def preflight(config: SessionConfig) -> Session:
+def preflight(config: SessionConfig, *, here: bool = True) -> Session:
     """Check a session as far as settings, folders and headers of files allow.
 
     Parameters
     ----------
     config : SessionConfig
         The session.
+    here : bool
+        Whether it will be computed on this machine, which then has to have the device.
 
     Returns
     -------
@@ -138,9 +140,9 @@ def preflight(config: SessionConfig) -> Session:
     ConfigError
         With every problem found: missing root, no recordings, two of one name, unreadable or
         truncated files, recordings that differ in size or channels, a centre that is none of
-        them, folders that cannot be written, a backend that is not installed.
+        them, folders that cannot be written, a backend that is not installed or has no device.
     """
-    problems = [*_backend_problems(config), *folder_problems(config)]
+    problems = [*_backend_problems(config, here), *folder_problems(config)]
     try:
         recordings = discover_recordings(config)
     except ConfigError as error:
@@ -168,11 +170,11 @@ def _shortened(problems: list[str]) -> list[str]:
     return [*problems[:MAX_PROBLEMS], f"... and {len(problems) - MAX_PROBLEMS} more like these."]
 
 
-def _backend_problems(config: SessionConfig) -> list[str]:
+def _backend_problems(config: SessionConfig, here: bool) -> list[str]:
     from pyflowreg.core.backend_registry import check_backend
 
     try:
-        check_backend(config.flow_backend)
+        check_backend(config.flow_backend, config.used_backend_params, on_this_machine=here)
     except BackendError as error:
         return [str(error)]
     return []

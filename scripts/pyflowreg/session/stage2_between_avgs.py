@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pyflowreg.core.backend_registry import get_backend
+from pyflowreg.core.backend_registry import check_backend, get_backend
 from pyflowreg.core.compilation.log import compile_log
 from pyflowreg.core.numerics import PROFILES
 from pyflowreg.core.parameters import FlowParameters
@@ -229,7 +229,10 @@ def save_fields(config: SessionConfig, threads: int | None = None) -> tuple[list
     ------
     ConfigError
         If recordings or averages are missing or do not fit together.
+    BackendError
+        If the flow backend is not available.
     """
+    check_backend(config.flow_backend, config.used_backend_params, on_this_machine=True)
     recordings = discover_recordings(config)
     centre = centre_index(config, recordings)
     check_paths(config, recordings)

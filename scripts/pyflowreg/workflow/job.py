@@ -19,6 +19,7 @@ from pyflowreg.cluster.jobbook import FOLDER_VARIABLE, INPUT_ERROR, JobBook, slo
 from pyflowreg.core.compilation.log import compile_log
 from pyflowreg.errors import PyflowregError
 from pyflowreg.stopping import INTERRUPTED, stop_on_sigterm
+from pyflowreg.workflow.gpus import claim_gpu
 from pyflowreg.workflow.guard import check_import_origin
 
 if TYPE_CHECKING:
@@ -102,6 +103,8 @@ def job_context(snakemake: Any) -> Iterator[Job]:
     _log_start(name, snakemake)
     try:
         check_import_origin(snakemake.scriptdir)
+        if snakemake.resources.get("gpu"):
+            claim_gpu()
         yield Job(snakemake)
     except PyflowregError as error:
         logger.error("%s", error)

@@ -20,34 +20,17 @@ from pyflowreg.session.outputs import RecordingPaths, SessionPaths, session_path
 from pyflowreg.session.path_safety import path_problems
 from pyflowreg.settings_extent import check_extent
 from pyflowreg.workflow import braces, scale
+from pyflowreg.workflow.backend_jobs import BackendJobs
 from pyflowreg.workflow.finished_jobs import recognise_finished_jobs
 from pyflowreg.workflow.outdated import Outdated
 
 DEFAULT_CLUSTER_THREADS = 8
 MANY_RECORDINGS = 50
-GPU_BACKENDS = ("flowreg_cuda", "flowreg_torch")
 WILDCARD = "{recording}"
 
 
-def gpus_of(config: SessionConfig) -> int:
-    """Return the GPUs of a job that computes the optical flow.
-
-    Parameters
-    ----------
-    config : SessionConfig
-        The session.
-
-    Returns
-    -------
-    int
-        1 for a backend that uses one, unless `backend_params.device` is cpu.
-    """
-    device = str(config.used_backend_params.get("device", ""))
-    return int(config.flow_backend in GPU_BACKENDS and device != "cpu")
-
-
 @dataclass(frozen=True)
-class Plan:
+class Plan(BackendJobs):
     """Settings, recordings and file names of a session, in the terms of a Snakefile.
 
     Parameters
@@ -365,18 +348,14 @@ class Plan:
             return False
         return records.is_younger(files.aligned, sources)
 
-    @property
-    def gpus(self) -> int:
-        """GPUs of a job that computes the optical flow: 1 for a backend that uses one."""
-        return gpus_of(self.config)
-
     def threads(self, cores: int | None) -> int:
         """Return the threads of one recording's motion correction.
 
         Parameters
         ----------
         cores : int or None
-            Cores given to Snakemake (`-j`), None where a cluster has no such limit.
+            Cores given to Snakemake (`-j`), None where a cluster has no such limit. With several
+            GPUs, each gets its share.
 
         Returns
         -------
@@ -386,4 +365,6 @@ class Plan:
         """
         if self.config.n_workers > 0:
             return self.config.n_workers
-        return cores or DEFAULT_CLUSTER_THREADS
+        if cores is None:
+            return DEFAULT_CLUSTER_THREADS
+        return max(1, cores // max(1, self.gpus_here))

@@ -14,6 +14,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from pyflowreg.core.backend_entries import HostNeeds
 from pyflowreg.errors import InputError
 from pyflowreg.io.safety import read_small
 from pyflowreg.io.space import video_bytes
@@ -26,11 +27,6 @@ _MOST_BYTES = 2**20
 # Peak of a job on a tiny recording, with numba, SciPy, h5py and tifffile loaded: 210 MB measured
 # with cached kernels, 400 MB when it compiles them.
 BASE_MB = 420
-# Planes of the size of a frame that one thread keeps while it computes one frame: the frame at two
-# sizes, before and after warping, tensors and data term per channel; fields, system and scratch.
-# 44 measured with 512 x 512 pixels in float32 and 16 threads, 41 with 1024 x 1024 in float64 and 8.
-PLANES_PER_CHANNEL = 16
-PLANES_SHARED = 32
 # Values of a chunk exist four times: the next is read and smoothed, two are computed, the one
 # before is written. With all that: 442 MB measured with 512 x 512 pixels and two threads, 752 MB
 # with eight, 531 MB with two channels; in float64 613 MB; with 1024 x 1024, in float32, 830 and
@@ -49,6 +45,8 @@ SECONDS_PER_FIELD_MEGAPIXEL = 30.0
 SAFETY = 1.3
 # The Snakemake inside a job on a cluster, in SLURM twice: 145 and 157 MB measured.
 SNAKEMAKE_MB = 330
+
+OF_FLOWREG = HostNeeds()
 
 
 class DamagedHeaderError(InputError, FileNotFoundError):
@@ -112,7 +110,12 @@ def _size(header: Mapping[str, Any]) -> tuple[int, int, int, int, int]:
     return frames, height, width, channels, int(header["itemsize"])
 
 
-def chunk_mb(header: Mapping[str, Any], threads: int = 1, precision: str = "double") -> float:
+def chunk_mb(
+    header: Mapping[str, Any],
+    threads: int = 1,
+    precision: str = "double",
+    needs: HostNeeds = OF_FLOWREG,
+) -> float:
     """Return the memory of one chunk of frames with everything computed from it.
 
     Parameters
@@ -123,6 +126,8 @@ def chunk_mb(header: Mapping[str, Any], threads: int = 1, precision: str = "doub
         Frames computed at the same time.
     precision : str
         Of the optical flow, "single" or "double".
+    needs : HostNeeds
+        Of the backend.
 
     Returns
     -------
@@ -130,14 +135,17 @@ def chunk_mb(header: Mapping[str, Any], threads: int = 1, precision: str = "doub
         MB.
     """
     frames, height, width, channels, itemsize = _size(header)
-    pixels = min(frames, chunk_length(height, width, channels, threads)) * height * width
+    length = chunk_length(height, width, channels, threads, needs.chunk_bytes)
+    pixels = min(frames, length) * height * width
     flow = _flow_itemsize(precision)
     # Raw, smooth and corrected frames; two components of the field; the mask.
     per_pixel = channels * (itemsize + flow + itemsize) + 2 * flow + 1
     return pixels * per_pixel * COPIES / MB
 
 
-def solver_mb(header: Mapping[str, Any], precision: str = "double") -> float:
+def solver_mb(
+    header: Mapping[str, Any], precision: str = "double", needs: HostNeeds = OF_FLOWREG
+) -> float:
     """Return the memory in which one thread computes one frame.
 
     Parameters
@@ -146,6 +154,8 @@ def solver_mb(header: Mapping[str, Any], precision: str = "double") -> float:
         Of the recording; see `read_header`.
     precision : str
         Of the optical flow, "single" or "double".
+    needs : HostNeeds
+        Of the backend.
 
     Returns
     -------
@@ -153,8 +163,9 @@ def solver_mb(header: Mapping[str, Any], precision: str = "double") -> float:
         MB.
     """
     _, height, width, channels, _ = _size(header)
-    planes = PLANES_SHARED + PLANES_PER_CHANNEL * channels
-    return planes * height * width * _flow_itemsize(precision) / MB
+    planes = needs.planes_shared + needs.planes_per_channel * channels
+    plane = max(height * width * _flow_itemsize(precision), needs.least_plane)
+    return planes * plane / MB
 
 
 def _flow_itemsize(precision: str) -> int:
@@ -162,7 +173,11 @@ def _flow_itemsize(precision: str) -> int:
 
 
 def stage1_mem_mb(
-    header: Mapping[str, Any], threads: int = 1, attempt: int = 1, precision: str = "double"
+    header: Mapping[str, Any],
+    threads: int = 1,
+    attempt: int = 1,
+    precision: str = "double",
+    needs: HostNeeds = OF_FLOWREG,
 ) -> int:
     """Return the memory of the motion correction of one recording.
 
@@ -178,18 +193,25 @@ def stage1_mem_mb(
         Snakemake's count of tries, from 1; multiplies the result.
     precision : str
         Of the optical flow, "single" or "double".
+    needs : HostNeeds
+        Of the backend.
 
     Returns
     -------
     int
         MB.
     """
-    solver = threads * solver_mb(header, precision)
-    chunk = chunk_mb(header, threads, precision)
-    return math.ceil((BASE_MB + solver + chunk) * SAFETY) * attempt
+    solver = threads * solver_mb(header, precision, needs)
+    chunk = chunk_mb(header, threads, precision, needs)
+    return math.ceil((BASE_MB + needs.libraries_mb + solver + chunk) * SAFETY) * attempt
 
 
-def stage1_runtime(header: Mapping[str, Any], threads: int = 1, attempt: int = 1) -> int:
+def stage1_runtime(
+    header: Mapping[str, Any],
+    threads: int = 1,
+    attempt: int = 1,
+    needs: HostNeeds = OF_FLOWREG,
+) -> int:
     """Return the time of the motion correction of one recording.
 
     Parameters
@@ -200,6 +222,8 @@ def stage1_runtime(header: Mapping[str, Any], threads: int = 1, attempt: int = 1
         Frames computed at the same time.
     attempt : int
         Snakemake's count of tries, from 1; multiplies the result.
+    needs : HostNeeds
+        Of the backend.
 
     Returns
     -------
@@ -208,6 +232,7 @@ def stage1_runtime(header: Mapping[str, Any], threads: int = 1, attempt: int = 1
     """
     frames, height, width, channels, _ = _size(header)
     seconds = frames * height * width * channels / 1e6 * SECONDS_PER_MEGAPIXEL / max(threads, 1)
+    seconds *= needs.slowness
     return math.ceil(10 + seconds / 60 * SAFETY * 2) * attempt
 
 
@@ -280,6 +305,7 @@ def session_job(
     threads: int = 1,
     attempt: int = 1,
     precision: str = "double",
+    needs: HostNeeds = OF_FLOWREG,
 ) -> Reservation:
     """Return what a job needs that goes through averages, fields and masks of a session.
 
@@ -295,6 +321,8 @@ def session_job(
         Snakemake's count of tries, from 1; multiplies the result.
     precision : str
         Of the optical flow, "single" or "double".
+    needs : HostNeeds
+        Of the backend.
 
     Returns
     -------
@@ -307,16 +335,19 @@ def session_job(
         frames, height, width, channels, _ = _size(header)
         planes = PLANES_BETWEEN_SHARED + PLANES_BETWEEN_PER_CHANNEL * channels
         images = planes * height * width * 8 / MB
-        largest = max(largest, solver_mb(header, precision) + images)
-        seconds += height * width * channels / 1e6 * SECONDS_PER_FIELD_MEGAPIXEL / max(threads, 1)
+        largest = max(largest, solver_mb(header, precision, needs) + images)
+        field = height * width * channels / 1e6 * SECONDS_PER_FIELD_MEGAPIXEL * needs.slowness
+        seconds += field / max(threads, 1)
         seconds += frames * height * width / 1e6 * 0.02  # reading the masks
     return Reservation(
-        mem_mb=math.ceil((BASE_MB + threads * largest) * SAFETY) * attempt,
+        mem_mb=math.ceil((BASE_MB + needs.libraries_mb + threads * largest) * SAFETY) * attempt,
         runtime=math.ceil(10 + seconds / 60 * SAFETY) * attempt,
     )
 
 
-def align_mem_mb(header: Mapping[str, Any], chunk: int, attempt: int = 1) -> int:
+def align_mem_mb(
+    header: Mapping[str, Any], chunk: int, attempt: int = 1, libraries_mb: int = 0
+) -> int:
     """Return the memory of the aligned video of one recording.
 
     Parameters
@@ -327,6 +358,8 @@ def align_mem_mb(header: Mapping[str, Any], chunk: int, attempt: int = 1) -> int
         Frames aligned at a time.
     attempt : int
         Snakemake's count of tries, from 1; multiplies the result.
+    libraries_mb : int
+        Memory of the libraries of a backend that warps.
 
     Returns
     -------
@@ -335,7 +368,7 @@ def align_mem_mb(header: Mapping[str, Any], chunk: int, attempt: int = 1) -> int
     """
     _, height, width, channels, itemsize = _size(header)
     frame = height * width * channels * (itemsize * 2 + 8 * 2) / MB
-    return math.ceil((BASE_MB + frame * chunk) * SAFETY) * attempt
+    return math.ceil((BASE_MB + libraries_mb + frame * chunk) * SAFETY) * attempt
 
 
 def align_runtime(header: Mapping[str, Any], attempt: int = 1) -> int:

@@ -5,12 +5,15 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
+from bench import section_backends
+from bench.setup import TITLES
 from bench.tables import machine_text
 
 SECTIONS = [
     "flow",
     "stage1",
     "accuracy",
+    "backends",
     "memory",
     "lasting",
     "checkpoint",
@@ -20,7 +23,11 @@ SECTIONS = [
     "session",
 ]
 README_TITLE = "Speed, memory and errors beside other programs"
-README_SECTIONS = ["flow", "stage1", "accuracy", "memory", "stage3"]
+README_BLOCKS = {
+    "benchmark": ["flow", "stage1", "accuracy", "memory", "stage3"],
+    "backends": ["backends"],
+}
+"""Sections between two marks of the README."""
 
 
 def _sections(results: dict[str, Any], names: list[str], level: str) -> str:
@@ -38,7 +45,15 @@ def full_text(results: dict[str, Any]) -> str:
     return f"# Benchmarks\n\n{machine_text(results['about'])}\n{body}"
 
 
-def readme_text(results: dict[str, Any]) -> str:
-    """Return the tables that the README shows."""
-    body = _sections(results, README_SECTIONS, "###")
-    return f"## {README_TITLE}\n\n{body}\n{machine_text(results['about'])}"
+def readme_blocks(results: dict[str, Any]) -> dict[str, str]:
+    """Return the text of every block of the README whose sections were all measured."""
+    about = results["about"]
+    texts = {}
+    if set(README_BLOCKS["benchmark"]) <= set(results["sections"]):
+        body = _sections(results, README_BLOCKS["benchmark"], "###")
+        others = [title for name, title in TITLES.items() if name != "backends"]
+        texts["benchmark"] = f"## {README_TITLE}\n\n{body}\n{machine_text(about, others)}"
+    if "backends" in results["sections"]:
+        body = section_backends.table(results["sections"]["backends"])
+        texts["backends"] = f"{body}\n{machine_text(about, [TITLES['backends']])}"
+    return texts

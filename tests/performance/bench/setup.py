@@ -33,6 +33,7 @@ FLOW = {
 
 TITLES = {
     "ours": "this package",
+    "backends": "this package, with all backends",
     "peer": "pyflowreg 0.1.0a9, opencv < 5",
     "peer_fresh": "pyflowreg 0.1.0a9, as pip installs it",
     "dis": "OpenCV DIS, medium",
@@ -40,6 +41,7 @@ TITLES = {
 }
 MODULES = {
     "ours": "ours",
+    "backends": "ours",
     "peer": "peer",
     "peer_fresh": "peer",
     "dis": "opencv_dis",
@@ -113,7 +115,7 @@ class Setup:
     ) -> Tool:
         """Start a tool."""
         log = self.work / "logs" / f"{name}.log"
-        if name != "ours":
+        if MODULES[name] != "ours":
             # another package of the same name must not be found first
             extra = {"PYTHONPATH": "", **(extra or {})}
         return Tool(MODULES[name], self.pythons[name], log, threads, extra)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
-BEGIN, END = "<!-- benchmark: begin -->", "<!-- benchmark: end -->"
+BEGIN, END = "<!-- {}: begin -->", "<!-- {}: end -->"
+"""Marks around a block of a page."""
 
 
 def summary(seconds: Sequence[float]) -> dict[str, float]:
@@ -69,12 +70,12 @@ def mebibytes(size: float | None) -> str:
     return "-" if size is None else f"{size / 2**20:.0f}"
 
 
-def machine_text(about: dict[str, Any]) -> str:
-    """Return one paragraph naming the machine, the day and the versions."""
+def machine_text(about: dict[str, Any], tools: Collection[str] | None = None) -> str:
+    """Return one paragraph naming the machine, the day and the versions of some tools, or all."""
     versions = "; ".join(
         f"{tool}: " + ", ".join(f"{name} {version}" for name, version in found.items())
         for tool, found in about.get("versions", {}).items()
-        if found
+        if found and (tools is None or tool in tools)
     )
     simulated = ", ".join(f"{key} {value}" for key, value in about.get("simulation", {}).items())
     if simulated:
@@ -85,15 +86,16 @@ def machine_text(about: dict[str, Any]) -> str:
     )
 
 
-def with_block(page: str, text: str) -> str:
-    """Return a page with the text between its two marks replaced."""
-    before, found, rest = page.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not found or not end:
-        raise ValueError(f"The page lacks the marks {BEGIN} and {END}.")
-    return f"{before}{BEGIN}\n{text.strip()}\n{END}{after}"
+def with_block(page: str, block: str, text: str) -> str:
+    """Return a page with the text between the two marks of a block replaced."""
+    begin, end = BEGIN.format(block), END.format(block)
+    before, found, rest = page.partition(begin)
+    _, found_end, after = rest.partition(end)
+    if not found or not found_end:
+        raise ValueError(f"The page lacks the marks {begin} and {end}.")
+    return f"{before}{begin}\n{text.strip()}\n{end}{after}"
 
 
-def update_page(path: Path, text: str) -> None:
-    """Replace the text between the two marks of a file."""
-    path.write_text(with_block(path.read_text("utf-8"), text), encoding="utf-8")
+def update_page(path: Path, block: str, text: str) -> None:
+    """Replace the text between the two marks of a block of a file."""
+    path.write_text(with_block(path.read_text("utf-8"), block, text), encoding="utf-8")

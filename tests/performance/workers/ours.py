@@ -6,7 +6,8 @@ from common import time_pairs, versions
 
 
 def about():
-    return versions("pyflowreg", "numba", "numpy", "scipy", "h5py", "tifffile")
+    libraries = ("numba", "numpy", "scipy", "h5py", "tifffile")
+    return versions("pyflowreg", *libraries, "torch", "opencv-python-headless", "cupy-cuda12x")
 
 
 def displacement(pairs, options, out=None, threads=1):
@@ -14,6 +15,41 @@ def displacement(pairs, options, out=None, threads=1):
     from pyflowreg.core.optical_flow import get_displacement
 
     return time_pairs(lambda fixed, moving: get_displacement(fixed, moving, **options), pairs, out)
+
+
+def backends():
+    """Backends that can be used here; of one that has several devices, the first of them."""
+    from pyflowreg.core.backend_registry import BACKENDS, availability
+
+    found = []
+    for entry in BACKENDS.values():
+        choices = [{"device": device} for device in entry.devices] or [{}]
+        usable = [params for params in choices if availability(entry.name, params).available]
+        for params in usable[:1]:
+            title = " ".join([entry.name, *params.values()])
+            about = {"name": entry.name, "params": params, "title": title}
+            found.append({**about, "solves": not entry.unused})
+    return found
+
+
+def golden(name, backend, params, out):
+    """Save the field that a backend finds for a golden pair, with its own parameters."""
+    import sys
+
+    import numpy as np
+
+    from pyflowreg.core.backend_registry import BACKENDS
+    from pyflowreg.core.optical_flow import get_displacement
+
+    sys.path.insert(0, str(Path(__file__).parents[2] / "parity"))
+    from golden import flow_options, load
+
+    case, entry = load(name), BACKENDS[backend]
+    options = {key: v for key, v in flow_options(case).items() if key not in entry.unused}
+    if not entry.weight_maps and np.ndim(options["weight"]) > 1:
+        del options["weight"]
+    choice = {"backend": backend, "backend_params": params}
+    np.save(out, get_displacement(case["f1"], case["f2"], **options, **choice))
 
 
 def compensate(recording, folder, options, threads=None):

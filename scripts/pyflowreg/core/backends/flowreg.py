@@ -12,16 +12,13 @@ from numpy.typing import NDArray
 
 from pyflowreg.core.jit import kernel
 from pyflowreg.core.level_kernels import refine_level
-from pyflowreg.core.level_solver import LevelSettings, packed_weights
+from pyflowreg.core.level_solver import packed_weights
 from pyflowreg.core.motion_tensor import census_numbers
-from pyflowreg.core.noise import flat_energy, noise_scratch_size
 from pyflowreg.core.parameters import FlowParameters
-from pyflowreg.core.pyramid import Level, pyramid_levels, resize_planes, resize_scratch_size
+from pyflowreg.core.plan_levels import PlanLevel, plan_levels, resized
+from pyflowreg.core.pyramid import Level, resize_planes
 from pyflowreg.core.threads import for_each
 from pyflowreg.core.workspace import Workspace, borrowed_workspace
-
-MEDIAN_ABOVE = 5
-"""Increments are median filtered on levels whose sides are both longer than this (pixels)."""
 
 
 def create(backend_params: dict[str, Any]) -> FlowregBackend:
@@ -30,20 +27,18 @@ def create(backend_params: dict[str, Any]) -> FlowregBackend:
     return FlowregBackend()
 
 
+def missing(backend_params: dict[str, Any]) -> str | None:
+    """Why the backend cannot run here; it always can."""
+    del backend_params
+    return None
+
+
 class FlowregBackend:
     """Coarse-to-fine variational flow on the CPU."""
 
     def prepare(self, fixed: NDArray[Any], parameters: FlowParameters) -> FlowregPlan:
         """Make the plan for one fixed frame; see `FlowregPlan`."""
         return FlowregPlan(fixed, parameters)
-
-
-SINGLE_SPACING = 4.0
-SINGLE_SIDE = 32
-"""With `precision: single`, levels of a larger grid spacing (px) and with a shorter side (px) are
-still computed in float64. They are cheap, and they are where rounding grows: the normalised data
-term sees the second derivatives of a smooth, small image, and every finer level starts from the
-result. The original's parameters let it grow on the larger of these levels too."""
 
 
 @dataclass(frozen=True)
@@ -67,12 +62,6 @@ def _interleave(planes, out):
             line[x, 1] = v[x]
 
 
-def _resized(planes: NDArray[Any], height: int, width: int, dtype: np.dtype[Any]) -> NDArray[Any]:
-    out = np.empty((len(planes), height, width), dtype)
-    resize_planes(planes, out, np.empty(resize_scratch_size(planes.shape, out.shape), dtype))
-    return out
-
-
 class FlowregPlan:
     """Reference pyramid, weights and spacings of one fixed frame.
 
@@ -87,18 +76,7 @@ class FlowregPlan:
     def __init__(self, fixed: NDArray[Any], parameters: FlowParameters) -> None:
         self.parameters = parameters
         self.height, self.width, self._channels = fixed.shape
-        planes = np.ascontiguousarray(np.moveaxis(fixed, -1, 0), dtype=parameters.dtype)
-        self._levels = [
-            self._plan_level(planes, level)
-            for level in pyramid_levels(
-                self.height,
-                self.width,
-                eta=parameters.eta,
-                levels=parameters.levels,
-                min_level=parameters.min_level,
-                swapped_spacing=parameters.switches.swapped_spacing,
-            )
-        ]
+        self._levels = [self._entry(found) for found in plan_levels(fixed, parameters)]
         self._layout = (
             tuple((entry.level, entry.dtype) for entry in self._levels),
             (self._channels, self.height, self.width),
@@ -108,50 +86,21 @@ class FlowregPlan:
             parameters.update_lag,
         )
 
-    def _level_dtype(self, level: Level) -> np.dtype[Any]:
-        parameters = self.parameters
-        small = min(level.height, level.width) < SINGLE_SIDE
-        exact = small or parameters.switches.double_coarse_levels
-        if exact and level.spacing > SINGLE_SPACING:
-            return np.dtype(np.float64)
-        return parameters.dtype
-
-    def _plan_level(self, planes: NDArray[Any], level: Level) -> _PlanLevel:
-        parameters = self.parameters
-        channels = len(planes)
-        dtype = self._level_dtype(level)
-        size = (level.height, level.width)
-        weight = parameters.weight_planes(self.height, self.width, channels)
-        if weight.shape[1:] != (1, 1):
-            # The cubic kernel overshoots at a sharp edge, and a negative weight has no minimum.
-            weight = np.maximum(_resized(weight, *size, dtype), 0)
-        alpha_x, alpha_y = (alpha * level.alpha_scale for alpha in parameters.alpha)
-        settings = LevelSettings(
-            a_data=parameters.exponents(channels).astype(dtype),
-            a_smooth=parameters.a_smooth,
-            alpha=(alpha_x, alpha_y),
-            hx=level.hx,
-            hy=level.hy,
-            iterations=parameters.iterations,
-            update_lag=parameters.update_lag,
-            first_channel_starts=parameters.switches.first_channel_starts,
-            smoothness_epsilon=parameters.switches.smoothness_epsilon,
-        )
-        fixed = _resized(planes, *size, dtype)
-        filtered = min(size) > MEDIAN_ABOVE
+    def _entry(self, found: PlanLevel) -> _PlanLevel:
+        level = found.level
         return _PlanLevel(
             level,
-            dtype,
-            (filtered, filtered and level.spacing <= parameters.switches.flow_median_spacing),
+            found.dtype,
+            (found.filtered, found.twice),
             (
-                fixed,
-                self._energies(fixed, level),
+                found.fixed,
+                found.energies,
                 level.hx,
                 level.hy,
-                float(parameters.noise_weight),
-                *self._data_term(level, dtype),
-                packed_weights(weight.astype(dtype)),
-                *settings.numbers(level.height),
+                float(self.parameters.noise_weight),
+                *self._data_term(level, found.dtype),
+                packed_weights(found.weight),
+                *found.settings.numbers(level.height),
             ),
         )
 
@@ -161,12 +110,6 @@ class FlowregPlan:
         census = census_numbers(level.hx, level.hy, dtype) if term == "cs" else (None, None)
         normaliser = self.parameters.normaliser if term == "gc" else None
         return normaliser, True if term == "gray" else None, *census
-
-    def _energies(self, fixed: NDArray[Any], level: Level) -> NDArray[np.float64]:
-        if not self.parameters.noise_weight:
-            return np.zeros(len(fixed))
-        scratch = np.empty(noise_scratch_size(fixed.shape), fixed.dtype)
-        return np.array([flat_energy(plane, level.hx, level.hy, scratch) for plane in fixed])
 
     def displacements(
         self, moving: NDArray[Any], uv: NDArray[Any] | None = None, threads: int = 1
@@ -194,7 +137,7 @@ class FlowregPlan:
         warp = False
         if uv is not None and np.any(uv):
             planes = np.ascontiguousarray(np.moveaxis(uv, -1, 0), dtype=self.parameters.dtype)
-            initial = _resized(planes, *size, coarsest.dtype)
+            initial = resized(planes, *size, coarsest.dtype)
             warp = self.parameters.switches.warp_coarsest
 
         def one(index: int) -> None:

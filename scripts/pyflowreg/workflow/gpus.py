@@ -1,0 +1,81 @@
+"""One GPU for each job, on a machine with several.
+
+A scheduler gives a job its GPU and says so in CUDA_VISIBLE_DEVICES; Snakemake on one machine only
+counts them. So a job takes one that no other job of this user has, by a lock that ends with it.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+import os
+import re
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import IO
+
+VARIABLE = "CUDA_VISIBLE_DEVICES"
+DEVICES = Path("/dev")
+
+logger = logging.getLogger(__name__)
+
+_held: list[IO[str]] = []
+"""Locks of this process; closed, and so given back, when it ends."""
+
+
+def visible_gpus() -> list[str]:
+    """Return the NVIDIA GPUs this process may use, as CUDA_VISIBLE_DEVICES names them.
+
+    Returns
+    -------
+    list of str
+        Empty if there are none.
+    """
+    chosen = os.environ.get(VARIABLE)
+    if chosen is not None:
+        return [name for name in map(str.strip, chosen.split(",")) if name and name != "-1"]
+    try:
+        names = [path.name for path in DEVICES.iterdir()]
+    except OSError:
+        return []
+    return sorted(
+        (found[1] for found in (re.fullmatch(r"nvidia(\d+)", name) for name in names) if found),
+        key=int,
+    )
+
+
+def claim_gpu(gpus: Sequence[str] | None = None) -> str | None:
+    """Take a GPU for this process, before a library that uses it is imported.
+
+    Parameters
+    ----------
+    gpus : sequence of str, optional
+        Those to choose from; by default the visible ones.
+
+    Returns
+    -------
+    str or None
+        The only one that is visible from now on; None if there is no choice, or all are taken.
+    """
+    gpus = visible_gpus() if gpus is None else gpus
+    if len(gpus) < 2:
+        return None
+    for gpu in gpus:
+        name = f"pyflowreg-{os.getuid()}-gpu-{re.sub(r'[^A-Za-z0-9-]', '_', gpu)}.lock"
+        lock = (Path(tempfile.gettempdir()) / name).open("w", encoding="ascii")
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            lock.close()
+            continue
+        _held.append(lock)
+        os.environ[VARIABLE] = gpu
+        logger.info("GPU %s of %s.", gpu, ", ".join(gpus))
+        return gpu
+    logger.warning(
+        "All %d GPUs are taken by other jobs; limit them with `--resources gpu=%d`.",
+        len(gpus),
+        len(gpus),
+    )
+    return None
