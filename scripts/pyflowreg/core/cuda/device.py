@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -71,8 +71,10 @@ Argument = DeviceArray | int | np.integer[Any] | np.floating[Any] | None
 class Memory(Protocol):
     """A block of a device's memory, given back when nobody refers to it any more."""
 
-    pointer: int
-    size: int
+    @property
+    def pointer(self) -> int:
+        """Address of its first byte."""
+        ...
 
 
 class Stream(Protocol):
@@ -161,49 +163,53 @@ class Layout:
         """Bytes of all arrays together."""
         return sum(map(_rounded, self._sizes.values()))
 
-    def place(self, memory: Memory) -> dict[str, DeviceArray]:
+    def place(self, memory: Memory | DeviceArray) -> dict[str, DeviceArray]:
         """Return the arrays, as bytes, in memory of at least `size` bytes."""
         pointer, found = memory.pointer, {}
         for name, size in self._sizes.items():
-            found[name] = DeviceArray(pointer, (size,), np.dtype(np.uint8), memory)
+            found[name] = DeviceArray(pointer, (size,), np.dtype(np.uint8), _owner(memory))
             pointer += _rounded(size)
         return found
+
+
+def _owner(memory: Memory | DeviceArray) -> object:
+    return memory.owner if isinstance(memory, DeviceArray) else memory
 
 
 def _rounded(size: int) -> int:
     return -(-size // ALIGNMENT) * ALIGNMENT
 
 
-def uploaded(
-    device: Device, stream: Stream, arrays: dict[str, NDArray[Any]]
-) -> dict[str, DeviceArray]:
-    """Bring arrays to a device in one block and one transfer.
+class Packed:
+    """Arrays side by side in one block, to be brought to a device in one transfer.
 
     Parameters
     ----------
-    device : Device
-        Gives the memory.
-    stream : Stream
-        Copies; the arrays are there for work that is queued after this call.
-    arrays : dict of str to ndarray
+    arrays : mapping of str to ndarray
         Arrays by name.
-
-    Returns
-    -------
-    dict of str to DeviceArray
-        Under the same names.
     """
-    layout = Layout()
-    for name, array in arrays.items():
-        layout.reserve(name, array.shape, array.dtype)
-    memory = device.allocate(max(layout.size, ALIGNMENT))
-    places = layout.place(memory)
-    block = np.zeros(layout.size, np.uint8)
-    found = {}
-    for name, array in arrays.items():
-        first = places[name].pointer - memory.pointer
-        block[first : first + array.nbytes] = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
-        found[name] = places[name].viewed(array.shape, array.dtype)
-    whole = DeviceArray(memory.pointer, block.shape, block.dtype, memory)
-    stream.upload(whole, block)
-    return found
+
+    def __init__(self, arrays: Mapping[str, NDArray[Any]]) -> None:
+        self._arrays = dict(arrays)
+        self._layout = Layout()
+        for name, array in self._arrays.items():
+            self._layout.reserve(name, array.shape, array.dtype)
+
+    @property
+    def size(self) -> int:
+        """Bytes of all arrays together."""
+        return self._layout.size
+
+    def upload(self, stream: Stream, memory: Memory | DeviceArray) -> dict[str, DeviceArray]:
+        """Bring them to memory of at least `size` bytes; returned under the same names."""
+        places = self._layout.place(memory)
+        block = np.zeros(self.size, np.uint8)
+        found = {}
+        for name, array in self._arrays.items():
+            first = places[name].pointer - memory.pointer
+            values = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
+            block[first : first + array.nbytes] = values
+            found[name] = places[name].viewed(array.shape, array.dtype)
+        whole = DeviceArray(memory.pointer, block.shape, block.dtype, _owner(memory))
+        stream.upload(whole, block)
+        return found

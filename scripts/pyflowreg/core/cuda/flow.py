@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pyflowreg.core.cuda.device import Device, DeviceArray, Layout, Stream, uploaded
+from pyflowreg.core.cuda.device import Device, DeviceArray, Layout, Packed, Stream
 from pyflowreg.core.cuda.grid import THREADS, parts, suffix
 from pyflowreg.core.cuda.levels import DeviceLevel
 from pyflowreg.core.cuda.resizing import Arrays, Resizing, mark_varying
@@ -45,8 +45,9 @@ class DeviceFlow:
         arrays = self._last.tables("last")
         for level in self._levels:
             arrays |= level.constants()
+        constants = Packed(arrays)
         stream = device.stream()
-        self._constants = uploaded(device, stream, arrays)
+        self._constants = constants.upload(stream, device.allocate(constants.size))
         stream.wait()  # other streams use it, too
 
     @property

@@ -148,8 +148,8 @@ DEVICE void interleave(const Real* RESTRICT planes, int area, Real* RESTRICT out
 }
 
 // Warp frames (n, H, W, C) by fields (n, H, W, 2), or one for all (`field_step` 0), to planes
-// (n, C, H, W); outside samples take `fill` (C, H, W), which has the type of the result. `valid`
-// (n, H, W) is 255 where the sample lies in the closed image box, else 0.
+// (n, C, H, W); outside samples take `fill` (C, H, W), which has the type of the result. `valid`,
+// (H, W) per field, is 255 where the sample lies in the closed image box, else 0.
 // Grid: parts of a plane, frames.
 template <class Real>
 DEVICE void warp_frames(const void* RESTRICT frames, int type, const Real* RESTRICT fields,
@@ -158,6 +158,7 @@ DEVICE void warp_frames(const void* RESTRICT frames, int type, const Real* RESTR
     const int area = height * width;
     const Real* w = fields + static_cast<Offset>(blockIdx.y) * field_step;
     const Offset frame = static_cast<Offset>(blockIdx.y) * channels * area;
+    unsigned char* mask = valid + (field_step ? static_cast<Offset>(blockIdx.y) * area : 0);
     FOR_PART(i, area) {
         const int y = i / width, x = i - y * width;
         const double px = x + static_cast<double>(w[2 * i]);
@@ -187,7 +188,7 @@ DEVICE void warp_frames(const void* RESTRICT frames, int type, const Real* RESTR
                 store(value, out, out_type, place);
             }
         }
-        valid[static_cast<Offset>(blockIdx.y) * area + i] = inside ? 255 : 0;
+        mask[i] = inside ? 255 : 0;  // with one field, every frame would write the same
     }
 }
 
