@@ -125,7 +125,7 @@ class EmulatedDevice:
 def _view(array: DeviceArray) -> np.ndarray:
     owner: Any = array.owner
     first = array.pointer - owner.pointer
-    assert 0 <= first
+    assert first >= 0
     assert first + array.nbytes <= owner.size
     return owner.array[first : first + array.nbytes].view(array.dtype).reshape(array.shape)
 

@@ -20,6 +20,8 @@
 #define __shared__ static
 #define SHARED_MEMORY(name) double* name = emulation::shared_memory.data()
 
+static inline void fetch_ahead(const void*) {}
+
 struct Position {
     unsigned x, y;
 };
@@ -127,6 +129,8 @@ static int launch(void (*kernel)(void**), unsigned grid_x, unsigned grid_y, unsi
                                  block, shared, seed, arguments);                              \
     }                                                                                          \
     extern "C" const char* signature_##name() { return emulation::signature(name); }
+
+#define EXPORT_SOLVER EXPORT
 
 // A letter for every parameter of a kernel.
 template <class T> struct Letter;

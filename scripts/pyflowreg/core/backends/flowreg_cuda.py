@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
+from functools import cache
 from typing import Any
 
 from pyflowreg.core.cuda.plan import CudaBackend
@@ -23,7 +23,7 @@ def missing(backend_params: dict[str, Any]) -> str | None:
     return why_missing(str(backend_params.get("device", "cuda:0")))
 
 
-@lru_cache(maxsize=None)
+@cache
 def _backend(device: str) -> CudaBackend:
     """One per device, so that its memory and its compiled kernels are there once."""
     from pyflowreg.core.cuda.cupy_device import open_device

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from contextlib import AbstractContextManager, ExitStack
-from functools import lru_cache
+from functools import cache
 from threading import Lock
 from typing import Any
 
@@ -36,7 +36,6 @@ def device_number(name: str) -> int:
 def why_missing(name: str) -> str | None:
     """Tell why a device cannot be used, and the way out; None if it can."""
     import cupy
-    from cupy_backends.cuda.libs import nvrtc
 
     runtime = cupy.cuda.runtime
     number = device_number(name)
@@ -55,11 +54,9 @@ def why_missing(name: str) -> str | None:
         )
     capability = int(cupy.cuda.Device(number).compute_capability)
     if capability < OLDEST:
-        return (
-            f"{name} has compute capability {capability / 10}; at least {OLDEST / 10} is needed"
-        )
+        return f"{name} has compute capability {capability / 10}; at least {OLDEST / 10} is needed"
     try:
-        nvrtc.getVersion()
+        cupy.cuda.nvrtc.getVersion()
     except (RuntimeError, OSError) as error:
         return (
             f"the compiler library nvrtc cannot be loaded ({error}); install it with "
@@ -72,7 +69,7 @@ def _version(number: int) -> str:
     return f"{number // 1000}.{number % 1000 // 10}"
 
 
-@lru_cache(maxsize=None)
+@cache
 def open_device(name: str) -> CupyDevice:
     """Return a device by its name; one object per process."""
     return CupyDevice(device_number(name))

@@ -1,4 +1,4 @@
-"""What the backend asks of a GPU: memory, transfers, kernels. Tests put a processor in its place."""
+"""What the backend asks of a GPU; tests put a processor in its place."""
 
 from __future__ import annotations
 

@@ -28,9 +28,7 @@ class DeviceFlow:
         Settings of the computation.
     """
 
-    def __init__(
-        self, device: Device, fixed: NDArray[Any], parameters: FlowParameters
-    ) -> None:
+    def __init__(self, device: Device, fixed: NDArray[Any], parameters: FlowParameters) -> None:
         self.kind = parameters.dtype
         self.size, self.channels = fixed.shape[:2], fixed.shape[2]
         self._warps_coarsest = parameters.switches.warp_coarsest

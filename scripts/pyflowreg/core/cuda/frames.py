@@ -93,9 +93,7 @@ class Smoother:
         layout.reserve("scratch", (2, around, channels, height, width), self._kind)
         layout.reserve("smoothing", (self._tables.size,), np.uint8)
 
-    def enqueue(
-        self, stream: Stream, room: Arrays, first: int, last: int, out: DeviceArray
-    ) -> Raw:
+    def enqueue(self, stream: Stream, room: Arrays, first: int, last: int, out: DeviceArray) -> Raw:
         """Smooth the frames `first` to `last` - 1.
 
         Parameters
@@ -238,7 +236,5 @@ class FrameWarp:
             raw.frames.after(first - raw.first), _code(raw.frames.dtype), fields, np.int64(step),
             fill, channels, height, width, out, _code(self._dtype), valid,
         )  # fmt: skip
-        stream.launch(
-            f"describe_{kind}", (own, 1), THREADS, fields, height, width, statistics
-        )
+        stream.launch(f"describe_{kind}", (own, 1), THREADS, fields, height, width, statistics)
         return stream.download(out), stream.download(valid), stream.download(statistics)

@@ -72,12 +72,15 @@ class DeviceLevel:
         found, kind = self._found, self.kind
         weight = found.weight
         everywhere = weight.shape[1:] == (1, 1)
+        weights = weight.reshape(-1) if everywhere else self._skew.packed(weight)
         starts = found.settings.numbers(self.size[0])[0]
         return {
             f"{self._name} base": self._skew.base(),
             f"{self._name} fixed": found.fixed,
             f"{self._name} energies": found.energies,
-            f"{self._name} weights": weight.reshape(-1) if everywhere else self._skew.packed(weight),
+            f"{self._name} weights": weight.reshape(-1)
+            if everywhere
+            else self._skew.packed(weight),
             f"{self._name} exponents": found.settings.a_data.astype(kind),
             f"{self._name} starts": starts,
             **self._from_frame.tables(f"{self._name} frame"),
@@ -98,7 +101,8 @@ class DeviceLevel:
             "unknowns": 2 * plane,
             "rim": 2 * border,
             "psi": border,
-            "ring": self._pass.numbers,
+            "ring": self._pass.ring,
+            "kept": self._pass.kept * plane,
             # One after the other: between the passes of resizing; energies of blocks; tensors;
             # increments and medians.
             "scratch": max(
@@ -255,8 +259,9 @@ class DeviceLevel:
         ax, ay, cx, cy = numbers[3:7]
         base = constants[f"{self._name} base"]
         weights = constants[f"{self._name} weights"]
+        kept = room["kept"] if way.kept else None
         common = (
-            room["unknowns"], weights, int(len(weights.shape) > 1),
+            room["unknowns"], kept, weights, int(len(weights.shape) > 1),
             constants[f"{self._name} exponents"], constants[f"{self._name} starts"],
             self._channels, height, width, base, self._plane, ax, ay,
         )  # fmt: skip
@@ -265,12 +270,12 @@ class DeviceLevel:
         kernel = "solve_robust" if self._robust else "solve"
         call = (f"{kernel}_{suffix(self.kind)}", (frames, 1), way.threads)
         memory = None if way.shared else room["ring"]
-        step = np.int64(way.numbers)
+        step = np.int64(way.ring)
         if self._robust:
             stream.launch(
                 *call, tensor, *common, field, room["rim"], room["psi"],
                 real(settings.a_smooth), real(settings.smoothness_epsilon), cx, cy, *sweeps,
-                length, memory, step,
+                length, memory, step, shared=way.shared,
             )  # fmt: skip
             return
         laplacian = room["laplacian"]
@@ -279,8 +284,7 @@ class DeviceLevel:
             field, height, width, base, self._plane, ax, ay, laplacian,
         )  # fmt: skip
         stream.launch(
-            *call, tensor, laplacian, *common, *sweeps, int(way.kept), length, memory, step,
-            shared=way.shared,
+            *call, tensor, laplacian, *common, *sweeps, length, memory, step, shared=way.shared,
         )  # fmt: skip
 
     def _add(

@@ -13,7 +13,10 @@ from pyflowreg.core.cuda.skew import Skew
 FUSED = 10
 """Most sweeps under way at the same time."""
 
-PLANES = {False: 5, True: 9}
+FEWEST = 2
+"""With fewer that fit into shared memory, memory of the device is used."""
+
+SYSTEM_PLANES = {False: 5, True: 9}
 """Planes of the linear system without and with a robust smoothness term."""
 
 
@@ -29,17 +32,17 @@ class Pass:
         Threads of a block; every block solves a frame.
     shared : int
         Bytes of shared memory that hold what is worked on; 0: memory of the device does.
-    kept : bool
-        Linear systems of the whole level are kept, because a later pass needs them again.
-    numbers : int
-        Numbers per frame in memory of the device.
+    ring : int
+        Numbers of it per frame in memory of the device.
+    kept : int
+        Planes of linear systems that are kept, because a later pass needs them again.
     """
 
     fused: int
     threads: int
     shared: int
-    kept: bool
-    numbers: int
+    ring: int
+    kept: int
 
     @classmethod
     def choose(
@@ -68,13 +71,16 @@ class Pass:
             Largest shared memory of a block.
         """
         together = min(max(update_lag - 1, 1) if robust else update_lag, iterations)
+        planes = SYSTEM_PLANES[robust]
+        most = shared_bytes // (skew.length * (planes + 2) * kind.itemsize)
         fused = min(together, FUSED)
         kept = robust or together > fused
+        fitting = (most - 2) // 2
+        if kept and fitting >= FEWEST:
+            # There are several passes between two updates anyway: as many sweeps as fit.
+            fused = min(fused, fitting)
         slots = 2 * fused + 2
-        systems = skew.diagonals if kept else slots
-        numbers = (slots * 2 + systems * PLANES[robust]) * skew.length
+        numbers = slots * (planes + 2) * skew.length
         threads = min((fused + 1) * skew.length, SOLVER_THREADS)
-        shared = numbers * kind.itemsize
-        if kept or shared > shared_bytes:
-            return cls(fused, threads, 0, kept, numbers)
-        return cls(fused, threads, shared, kept, 0)
+        shared = numbers * kind.itemsize if slots <= most else 0
+        return cls(fused, threads, shared, 0 if shared else numbers, planes if kept else 0)

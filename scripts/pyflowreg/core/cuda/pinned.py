@@ -51,7 +51,8 @@ class PinnedPool:
         buffer = (ctypes.c_ubyte * held).from_address(block.ptr)
         # Of all views of the array, this is the base.
         weakref.finalize(buffer, self._put, held, block)
-        return np.frombuffer(buffer, kind, math.prod(shape)).reshape(shape)
+        found: NDArray[Any] = np.frombuffer(memoryview(buffer), kind, math.prod(shape))
+        return found.reshape(shape)
 
     def _block(self, size: int) -> tuple[int, HostBlock]:
         with self._lock:

@@ -101,9 +101,7 @@ class CudaPlan:
             smoother.reserve(layout, frames)
             warp.reserve(layout, frames)
 
-        def work(
-            stream: Stream, room: Arrays, begin: int, end: int
-        ) -> tuple[NDArray[Any], ...]:
+        def work(stream: Stream, room: Arrays, begin: int, end: int) -> tuple[NDArray[Any], ...]:
             first, last = chunk.wanted.start + begin, chunk.wanted.start + end
             raw = smoother.enqueue(stream, room, first, last, flow.frames_in(room, end - begin))
             w = flow.enqueue(stream, room, end - begin, start)

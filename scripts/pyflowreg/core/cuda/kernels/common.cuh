@@ -9,14 +9,21 @@
 #ifndef PYFLOWREG_EMULATED
 #define DEVICE static __device__ __forceinline__
 #define EXPORT(name, parameters, call) \
-    extern "C" __global__ void __launch_bounds__(MOST_THREADS) name parameters { call; }
+    extern "C" __global__ void __launch_bounds__(THREADS, 4) name parameters { call; }
+// Two blocks of the solver fit a multiprocessor, if its shared memory suffices.
+#define EXPORT_SOLVER(name, parameters, call) \
+    extern "C" __global__ void __launch_bounds__(SOLVER_THREADS, 2) name parameters { call; }
 #define SHARED_MEMORY(name) extern __shared__ double name[]
 #define RESTRICT __restrict__
+static __device__ __forceinline__ void fetch_ahead(const void* place) {
+    asm volatile("prefetch.global.L2 [%0];" ::"l"(place));
+}
 #endif
 
-constexpr int MOST_THREADS = 512;  // of a block
-constexpr int PART = 1024;         // items of a block of an elementwise kernel
-constexpr int TILE = 32;           // side of a block's square of pixels
+constexpr int THREADS = 256;         // of a block, but for the solver
+constexpr int SOLVER_THREADS = 512;  // most of a block of the solver
+constexpr int PART = 1024;           // items of a block of an elementwise kernel
+constexpr int TILE = 32;             // side of a block's square of pixels
 
 using Offset = long long;
 

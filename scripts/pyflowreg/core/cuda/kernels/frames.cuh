@@ -16,6 +16,24 @@ DEVICE double stored(const void* values, int type, Offset i) {
     }
 }
 
+// Four numbers, one every `step`.
+template <class T>
+DEVICE void four_of(const T* values, Offset i, int step, double (&found)[4]) {
+#pragma unroll
+    for (int k = 0; k < 4; ++k) found[k] = static_cast<double>(values[i + k * step]);
+}
+
+DEVICE void four_stored(const void* values, int type, Offset i, int step, double (&found)[4]) {
+    switch (type) {
+        case UINT8: four_of(static_cast<const unsigned char*>(values), i, step, found); break;
+        case INT8: four_of(static_cast<const signed char*>(values), i, step, found); break;
+        case UINT16: four_of(static_cast<const unsigned short*>(values), i, step, found); break;
+        case INT16: four_of(static_cast<const short*>(values), i, step, found); break;
+        case FLOAT32: four_of(static_cast<const float*>(values), i, step, found); break;
+        default: four_of(static_cast<const double*>(values), i, step, found);
+    }
+}
+
 // Store a number; of integers, halves are rounded away from zero, and they are kept within the
 // range of the type.
 DEVICE void store(double value, void* values, int type, Offset i) {
@@ -170,18 +188,19 @@ DEVICE void warp_frames(const void* RESTRICT frames, int type, const Real* RESTR
         for (int c = 0; c < channels; ++c) {
             const Offset place = frame + static_cast<Offset>(c) * area + i;
             if (inside) {
-                double sums[4];
+                double sums[4] = {0, 0, 0, 0};
 #pragma unroll
-                for (int k = 0; k < 4; ++k) {
-                    double sum = 0;
+                for (int j = 0; j < 4; ++j) {
+                    double taps[4];
+                    const Offset first = static_cast<Offset>(row + j) * width + column;
+                    four_stored(frames, type, frame + first * channels + c, channels, taps);
 #pragma unroll
-                    for (int j = 0; j < 4; ++j) {
-                        const Offset pixel = static_cast<Offset>(row + j) * width + column + k;
-                        const double term = stored(frames, type, frame + pixel * channels + c) * b[j];
-                        sum = j == 0 ? term : sum + term;
+                    for (int k = 0; k < 4; ++k) {
+                        sums[k] = j == 0 ? taps[k] * b[j] : sums[k] + taps[k] * b[j];
                     }
-                    sums[k] = sum * a[k];
                 }
+#pragma unroll
+                for (int k = 0; k < 4; ++k) sums[k] *= a[k];
                 store((sums[0] + sums[1]) + (sums[2] + sums[3]), out, out_type, place);
             } else {
                 const double value = stored(fill, out_type, static_cast<Offset>(c) * area + i);

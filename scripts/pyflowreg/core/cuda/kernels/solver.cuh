@@ -11,10 +11,12 @@
 
 constexpr double OMEGA = 1.95;
 constexpr double EPSILON = 1e-5;
+constexpr int AHEAD = 4;  // anti-diagonals for which the second-level cache is asked in advance
 
-// Planes of the linear system. The weights of the edges are there with a robust smoothness term.
-enum { SCALE_U, SCALE_V, COUPLING, RIGHT_U, RIGHT_V, LEFT, RIGHT, UP, DOWN };
-constexpr int PLAIN_PLANES = 5, ROBUST_PLANES = 9;
+// What is kept of a point: increments, linear system, and with a robust smoothness term the
+// weights of the edges.
+enum { DU, DV, SCALE_U, SCALE_V, COUPLING, RIGHT_U, RIGHT_V, LEFT, RIGHT, UP, DOWN };
+constexpr int SYSTEM = SCALE_U;
 
 template <class Real> struct LevelData {
     // Of this frame, skewed: tensors (C, 6, size), Laplacian of the displacement (2, size) with a
@@ -22,6 +24,8 @@ template <class Real> struct LevelData {
     const Real* tensor;
     const Real* laplacian;
     Real* unknowns;
+    // Linear systems (planes, size) that later passes need again, or null.
+    Real* kept;
     // Weights of all frames: (C, size) or, with `weight_step` 0, (C). Exponents, first weights (C).
     const Real* weights;
     int weight_step;
@@ -37,26 +41,26 @@ template <class Real> struct LevelData {
     Real exponent, epsilon, cx, cy;
 };
 
-// Where anti-diagonals are kept: increments of the last `slots`, and linear systems of as many or,
-// if a later pass needs them again (`kept`), of all.
-template <class Real> struct Ring {
-    Real* unknowns;
-    Real* system;
-    int slots, length, planes;
-    bool kept;
+// The last `slots` anti-diagonals, of `length` points at most. In shared memory all numbers of a
+// point lie together (their count is odd, so that a warp finds them in different banks), in memory
+// of the device those of neighbouring points.
+template <class Real, bool ROBUST, bool SHARED> struct Ring {
+    static constexpr int PLANES = ROBUST ? DOWN + 1 : RIGHT_V + 1;
+    static constexpr int STEP = SHARED ? PLANES : 1;
+    Real* first;
+    int slots, length;
 
-    DEVICE Real* unknowns_at(const Ring& ring, int slot) {
-        return ring.unknowns + slot * 2 * ring.length;
+    DEVICE Real* points(const Ring& ring, int slot) {
+        return ring.first + slot * (PLANES * ring.length);
     }
-    DEVICE Real* system_at(const Ring& ring, int slot, int d) {
-        const int place = ring.kept ? d : slot;
-        return ring.system + static_cast<Offset>(place) * ring.planes * ring.length;
-    }
-    DEVICE int before(const Ring& ring, int slot, int steps) {
-        const int place = slot - steps;
-        return place < 0 ? place + ring.slots : place;
+    DEVICE int plane(const Ring& ring, int number) {
+        return SHARED ? number : number * ring.length;
     }
 };
+
+DEVICE int slot_before(int slot, int steps, int slots) {
+    return slot < steps ? slot - steps + slots : slot - steps;
+}
 
 template <class Real> DEVICE Real robust_weight(const Real (&j)[6], Real du, Real dv, Real a) {
     const Real mixed = multiply_add(j[4], du, j[5] * dv) + j[3] * du * dv;
@@ -79,10 +83,11 @@ DEVICE Real weighted_laplacian(const Real* plane, int y, int x, int height, int 
            (edges.up * (up - p) + edges.down * (down - p));
 }
 
-// The linear system of one point at the present increments.
+// The linear system of one point at the present increments, to `point`, whose numbers lie `step`
+// apart.
 template <class Real, bool ROBUST>
 DEVICE void fold(const LevelData<Real>& data, Skewed level, int y, int x, int place, bool start,
-                 Real du, Real dv, Real* system, int length) {
+                 Real du, Real dv, Real* point, int step) {
     Real j11 = 0, j22 = 0, j12 = 0, j13 = 0, j23 = 0;
     for (int c = 0; c < data.channels; ++c) {
         Real j[6];
@@ -113,10 +118,10 @@ DEVICE void fold(const LevelData<Real>& data, Skewed level, int y, int x, int pl
             edges.up = data.ay * (half * (psi[-(width + 2)] + centre));
             edges.down = data.ay * (half * (psi[width + 2] + centre));
         }
-        system[LEFT * length] = edges.left;
-        system[RIGHT * length] = edges.right;
-        system[UP * length] = edges.up;
-        system[DOWN * length] = edges.down;
+        point[LEFT * step] = edges.left;
+        point[RIGHT * step] = edges.right;
+        point[UP * step] = edges.up;
+        point[DOWN * step] = edges.down;
         const Real* field = data.field;
         laplace_u = weighted_laplacian(field, y, x, height, width, edges);
         laplace_v = weighted_laplacian(field + height * width, y, x, height, width, edges);
@@ -126,57 +131,99 @@ DEVICE void fold(const LevelData<Real>& data, Skewed level, int y, int x, int pl
     }
     const Real around = (edges.left + edges.right) + (edges.up + edges.down);
     const Real omega = static_cast<Real>(OMEGA);
-    system[SCALE_U * length] = omega / (around + j11);
-    system[SCALE_V * length] = omega / (around + j22);
-    system[COUPLING * length] = j12;
-    system[RIGHT_U * length] = laplace_u - j13;
-    system[RIGHT_V * length] = laplace_v - j23;
+    point[SCALE_U * step] = omega / (around + j11);
+    point[SCALE_V * step] = omega / (around + j22);
+    point[COUPLING * step] = j12;
+    point[RIGHT_U * step] = laplace_u - j13;
+    point[RIGHT_V * step] = laplace_v - j23;
+}
+
+// Bring point `i` of anti-diagonal `d` into the ring.
+template <class Real, bool ROBUST, bool SHARED>
+DEVICE void bring_in(const LevelData<Real>& data, const Ring<Real, ROBUST, SHARED>& ring,
+                     Skewed level, int d, int i, int slot, bool folding, bool start) {
+    using Points = Ring<Real, ROBUST, SHARED>;
+    const int place = level.base[d] + i, step = Points::plane(ring, 1);
+    const Real du = data.unknowns[place], dv = data.unknowns[data.size + place];
+    Real* point = Points::points(ring, slot) + i * Points::STEP;
+    point[DU * step] = du;
+    point[DV * step] = dv;
+    if (folding) {
+        const int y = Skewed::first_row(d, level.width) + i;
+        fold<Real, ROBUST>(data, level, y, d - y, place, start, du, dv, point, step);
+    }
+    if (data.kept != nullptr) {
+        for (int k = SYSTEM; k < Points::PLANES; ++k) {
+            Real* far = data.kept + static_cast<Offset>(k - SYSTEM) * data.size + place;
+            if (folding) {
+                *far = point[k * step];
+            } else {
+                point[k * step] = *far;
+            }
+        }
+    }
+}
+
+// Ask for what `bring_in` will read.
+template <class Real, bool ROBUST>
+DEVICE void announce(const LevelData<Real>& data, int place, bool folding) {
+    fetch_ahead(data.unknowns + place);
+    fetch_ahead(data.unknowns + data.size + place);
+    if (folding) {
+        for (int k = 0; k < 6 * data.channels; ++k) {
+            fetch_ahead(data.tensor + static_cast<Offset>(k) * data.size + place);
+        }
+        if (!ROBUST) {
+            fetch_ahead(data.laplacian + place);
+            fetch_ahead(data.laplacian + data.size + place);
+        }
+    }
 }
 
 // One point of one sweep. A neighbour outside the frame has the point's own value before.
-template <class Real, bool ROBUST>
-DEVICE void relax(const LevelData<Real>& data, const Ring<Real>& ring, Skewed level, int d, int i,
-                  int slot, bool last) {
-    const int height = level.height, width = level.width, length = ring.length;
-    const int y = Skewed::first_row(d, width) + i, x = d - y;
+template <class Real, bool ROBUST, bool SHARED>
+DEVICE void relax(const LevelData<Real>& data, const Ring<Real, ROBUST, SHARED>& ring, Skewed level,
+                  int d, int y, int i, int slot, bool last) {
+    using Points = Ring<Real, ROBUST, SHARED>;
+    constexpr int STEP = Points::STEP;
+    const int x = d - y;
     // Anti-diagonals that do not begin in the first row begin one row lower than the one before.
-    const int from = d >= width, to = d + 1 >= width;
-    Real* here = Ring<Real>::unknowns_at(ring, slot) + i;
-    const Real* left_of = Ring<Real>::unknowns_at(ring, Ring<Real>::before(ring, slot, 1)) + i + from;
+    const int from = d >= level.width, to = d + 1 >= level.width;
+    Real* here = Points::points(ring, slot) + i * STEP;
+    const Real* left_of =
+        Points::points(ring, slot_before(slot, 1, ring.slots)) + (i + from) * STEP;
     const int next = slot + 1 == ring.slots ? 0 : slot + 1;
-    const Real* right_of = Ring<Real>::unknowns_at(ring, next) + i - to;
-    const Real* system = Ring<Real>::system_at(ring, slot, d) + i;
-    const bool has_left = x > 0, has_up = y > 0, has_right = x < width - 1, has_down = y < height - 1;
+    const Real* right_of = Points::points(ring, next) + (i - to) * STEP;
+    const bool has_left = x > 0, has_up = y > 0;
+    const bool has_right = x < level.width - 1, has_down = y < level.height - 1;
+    const auto at = [&](int number) { return Points::plane(ring, number); };
     Edges<Real> edges = {data.ax, data.ax, data.ay, data.ay};
-    if (ROBUST) {
-        edges = {system[LEFT * length], system[RIGHT * length], system[UP * length],
-                 system[DOWN * length]};
-    }
+    if (ROBUST) edges = {here[at(LEFT)], here[at(RIGHT)], here[at(UP)], here[at(DOWN)]};
     // Rounded as OMEGA is: the difference would act like a force that pulls increments to zero.
     const Real keep = Real(1) - static_cast<Real>(OMEGA);
-    const Real coupling = system[COUPLING * length];
-    Real other = here[length];
+    const Real coupling = here[at(COUPLING)];
+    Real other = here[at(DV)];
 #pragma unroll
     for (int component = 0; component < 2; ++component) {
-        const int plane = component * length;
-        const Real centre = here[plane];
-        const Real left = has_left ? left_of[plane] : centre;
-        const Real up = has_up ? left_of[plane - 1] : centre;
-        const Real right = has_right ? right_of[plane] : centre;
-        const Real down = has_down ? right_of[plane + 1] : centre;
-        Real rest = multiply_add(edges.right, right, system[(RIGHT_U + component) * length]);
+        const int own = at(DU + component);
+        const Real centre = here[own];
+        const Real left = has_left ? left_of[own] : centre;
+        const Real up = has_up ? left_of[own - STEP] : centre;
+        const Real right = has_right ? right_of[own] : centre;
+        const Real down = has_down ? right_of[own + STEP] : centre;
+        Real rest = multiply_add(edges.right, right, here[at(RIGHT_U + component)]);
         rest = multiply_add(edges.down, down, rest) - coupling * other;
         const Real sum = multiply_add(edges.left, left, multiply_add(edges.up, up, rest));
-        other = multiply_add(system[(SCALE_U + component) * length], sum, keep * centre);
-        here[plane] = other;
+        other = multiply_add(here[at(SCALE_U + component)], sum, keep * centre);
+        here[own] = other;
         if (last) data.unknowns[component * data.size + level.base[d] + i] = other;
     }
 }
 
 // `sweeps` sweeps over the level, all under way at the same time.
-template <class Real, bool ROBUST>
-DEVICE void pass(const LevelData<Real>& data, const Ring<Real>& ring, Skewed level, int sweeps,
-                 bool folding, bool start) {
+template <class Real, bool ROBUST, bool SHARED>
+DEVICE void pass(const LevelData<Real>& data, const Ring<Real, ROBUST, SHARED>& ring, Skewed level,
+                 int sweeps, bool folding, bool start) {
     const int diagonals = level.height + level.width - 1;
     const int first_sweep = static_cast<int>(threadIdx.x) / ring.length;
     const int first_item = static_cast<int>(threadIdx.x) - first_sweep * ring.length;
@@ -185,20 +232,15 @@ DEVICE void pass(const LevelData<Real>& data, const Ring<Real>& ring, Skewed lev
         int k = first_sweep, i = first_item;
         while (k <= sweeps) {
             const int d = t - 2 * k;
-            if (d >= 0 && d < diagonals && i < Skewed::count(d, level.height, level.width)) {
+            const int y = Skewed::first_row(d, level.width) + i;
+            if (d >= 0 && d < diagonals && y <= d && y < level.height) {
+                const int place = slot_before(slot, 2 * k, ring.slots);
                 if (k > 0) {
-                    relax<Real, ROBUST>(data, ring, level, d, i, Ring<Real>::before(ring, slot, 2 * k),
-                                        k == sweeps);
+                    relax(data, ring, level, d, y, i, place, k == sweeps);
                 } else {
-                    const int place = level.base[d] + i;
-                    const Real du = data.unknowns[place], dv = data.unknowns[data.size + place];
-                    Real* target = Ring<Real>::unknowns_at(ring, slot) + i;
-                    target[0] = du;
-                    target[ring.length] = dv;
-                    if (folding) {
-                        const int y = Skewed::first_row(d, level.width) + i;
-                        fold<Real, ROBUST>(data, level, y, d - y, place, start, du, dv,
-                                           Ring<Real>::system_at(ring, slot, d) + i, ring.length);
+                    bring_in(data, ring, level, d, i, place, folding, start);
+                    if (d + AHEAD < diagonals) {
+                        announce<Real, ROBUST>(data, level.base[d + AHEAD] + i, folding);
                     }
                 }
             }
@@ -265,9 +307,9 @@ template <class Real> DEVICE void update_smoothness(const LevelData<Real>& data,
 }
 
 // All sweeps of a level. `fused` sweeps at most are under way at the same time.
-template <class Real, bool ROBUST>
-DEVICE void relaxation(const LevelData<Real>& data, const Ring<Real>& ring, Skewed level, int fused,
-                       int iterations, int update_lag) {
+template <class Real, bool ROBUST, bool SHARED>
+DEVICE void relaxation(const LevelData<Real>& data, const Ring<Real, ROBUST, SHARED>& ring,
+                       Skewed level, int fused, int iterations, int update_lag) {
     FOR_BLOCK(i, 2 * data.size) data.unknowns[i] = 0;
     __syncthreads();
     if (ROBUST) old_rim(data, level);
@@ -285,21 +327,24 @@ DEVICE void relaxation(const LevelData<Real>& data, const Ring<Real>& ring, Skew
                 count = smallest(fused, largest(stop - done - 1, 1));
                 if (stop - done == 1) old_rim(data, level);
             }
-            pass<Real, ROBUST>(data, ring, level, count, done == begin, !update);
+            pass(data, ring, level, count, done == begin, !update);
             done += count;
         }
     }
 }
 
-// Solve a level of frames. The ring is in `memory`, (n, `memory_step`), or null for the block's
-// shared memory. Grid: frames.
+// Solve a level of frames. The ring is in `memory`, (n, `memory_step`), or, if that is null, in the
+// block's shared memory; `kept` (n, planes, size) may be null, too. Grid: frames.
 template <class Real, bool ROBUST>
 DEVICE void solve(LevelData<Real> data, Skewed level, int fused, int iterations, int update_lag,
-                  int kept, int length, Real* memory, Offset memory_step) {
+                  int length, Real* memory, Offset memory_step) {
     const Offset frame = blockIdx.x;
     const Offset area = static_cast<Offset>(level.height) * level.width;
     data.tensor += frame * data.channels * 6 * data.size;
     data.unknowns += frame * 2 * data.size;
+    if (data.kept != nullptr) {
+        data.kept += frame * (Ring<Real, ROBUST, true>::PLANES - SYSTEM) * data.size;
+    }
     if (ROBUST) {
         const Offset around = static_cast<Offset>(level.height + 2) * (level.width + 2);
         data.field += frame * 2 * area;
@@ -308,47 +353,41 @@ DEVICE void solve(LevelData<Real> data, Skewed level, int fused, int iterations,
     } else {
         data.laplacian += frame * 2 * data.size;
     }
-    Ring<Real> ring;
-    ring.slots = 2 * fused + 2;
-    ring.length = length;
-    ring.planes = ROBUST ? ROBUST_PLANES : PLAIN_PLANES;
-    ring.kept = kept;
-    if (ROBUST || memory != nullptr) {
-        ring.unknowns = memory + frame * memory_step;
-        ring.system = ring.unknowns + ring.slots * 2 * length;
-        relaxation<Real, ROBUST>(data, ring, level, fused, iterations, update_lag);
+    const int slots = 2 * fused + 2;
+    if (memory != nullptr) {
+        const Ring<Real, ROBUST, false> ring = {memory + frame * memory_step, slots, length};
+        relaxation(data, ring, level, fused, iterations, update_lag);
     } else {
         SHARED_MEMORY(shared);
-        ring.kept = false;
-        ring.unknowns = reinterpret_cast<Real*>(shared);
-        ring.system = ring.unknowns + ring.slots * 2 * length;
-        relaxation<Real, ROBUST>(data, ring, level, fused, iterations, update_lag);
+        const Ring<Real, ROBUST, true> ring = {reinterpret_cast<Real*>(shared), slots, length};
+        relaxation(data, ring, level, fused, iterations, update_lag);
     }
 }
 
 #define EXPORT_SOLVE(name, Real)                                                               \
-    EXPORT(solve_##name,                                                                       \
-           (const Real* tensor, const Real* laplacian, Real* unknowns, const Real* weights,    \
-            int weight_step, const Real* exponents, const Real* starts, int channels,          \
-            int height, int width, const int* base, int size, Real ax, Real ay, int fused,     \
-            int iterations, int update_lag, int kept, int length, Real* memory,                \
+    EXPORT_SOLVER(solve_##name,                                                                \
+           (const Real* tensor, const Real* laplacian, Real* unknowns, Real* kept,             \
+            const Real* weights, int weight_step, const Real* exponents, const Real* starts,   \
+            int channels, int height, int width, const int* base, int size, Real ax, Real ay,  \
+            int fused, int iterations, int update_lag, int length, Real* memory,               \
             Offset memory_step),                                                               \
            (solve<Real, false>(                                                                \
-               LevelData<Real>{tensor, laplacian, unknowns, weights, weight_step, exponents,   \
-                               starts, channels, size, ax, ay},                                \
-               Skewed{height, width, base}, fused, iterations, update_lag, kept, length,       \
-               memory, memory_step)))                                                          \
-    EXPORT(solve_robust_##name,                                                                \
-           (const Real* tensor, Real* unknowns, const Real* weights, int weight_step,          \
-            const Real* exponents, const Real* starts, int channels, int height, int width,    \
-            const int* base, int size, Real ax, Real ay, const Real* field, Real* rim,         \
-            Real* psi, Real exponent, Real epsilon, Real cx, Real cy, int fused,               \
-            int iterations, int update_lag, int length, Real* memory, Offset memory_step),     \
+               LevelData<Real>{tensor, laplacian, unknowns, kept, weights, weight_step,        \
+                               exponents, starts, channels, size, ax, ay},                     \
+               Skewed{height, width, base}, fused, iterations, update_lag, length, memory,     \
+               memory_step)))                                                                  \
+    EXPORT_SOLVER(solve_robust_##name,                                                         \
+           (const Real* tensor, Real* unknowns, Real* kept, const Real* weights,               \
+            int weight_step, const Real* exponents, const Real* starts, int channels,          \
+            int height, int width, const int* base, int size, Real ax, Real ay,                \
+            const Real* field, Real* rim, Real* psi, Real exponent, Real epsilon, Real cx,     \
+            Real cy, int fused, int iterations, int update_lag, int length, Real* memory,      \
+            Offset memory_step),                                                               \
            (solve<Real, true>(                                                                 \
-               LevelData<Real>{tensor, nullptr, unknowns, weights, weight_step, exponents,     \
-                               starts, channels, size, ax, ay, field, rim, psi, exponent,      \
-                               epsilon, cx, cy},                                               \
-               Skewed{height, width, base}, fused, iterations, update_lag, 1, length, memory,  \
+               LevelData<Real>{tensor, nullptr, unknowns, kept, weights, weight_step,          \
+                               exponents, starts, channels, size, ax, ay, field, rim, psi,     \
+                               exponent, epsilon, cx, cy},                                     \
+               Skewed{height, width, base}, fused, iterations, update_lag, length, memory,     \
                memory_step)))
 EXPORT_SOLVE(f32, float)
 EXPORT_SOLVE(f64, double)
