@@ -4,12 +4,13 @@ from pathlib import Path
 import pytest
 
 HERE = Path(__file__).parent
-sys.path[:0] = [str(HERE), str(HERE.parent / "parity")]
+sys.path[:0] = [str(HERE), str(HERE.parent / "parity"), str(HERE.parent / "unit")]
 
-from emulated import EmulatedDevice, build, compiler  # noqa: E402
+from emulated import build, compiler  # noqa: E402
+from standin import Machine, cupy_on  # noqa: E402
 
-from pyflowreg.core.cuda.plan import CudaBackend  # noqa: E402
-from pyflowreg.core.cuda.rooms import Rooms  # noqa: E402
+from pyflowreg.core.backends import flowreg_cuda  # noqa: E402
+from pyflowreg.core.cuda import cupy_device  # noqa: E402
 
 
 @pytest.fixture(scope="session")
@@ -23,11 +24,27 @@ def library(tmp_path_factory):
 
 
 @pytest.fixture
-def emulate(library):
-    """Make a backend whose device is the processor."""
+def machine(library, monkeypatch):
+    """Make a machine whose processor takes the place of a GPU, for all that is done from now on."""
+
+    def make(**options):
+        found = Machine(library, **options)
+        monkeypatch.setitem(sys.modules, "cupy", cupy_on(found))
+        for kept in (flowreg_cuda.backend_on, cupy_device.open_device):
+            kept.cache_clear()
+        return found
+
+    yield make
+    for kept in (flowreg_cuda.backend_on, cupy_device.open_device):
+        kept.cache_clear()
+
+
+@pytest.fixture
+def emulate(machine):
+    """Make the backend on such a machine."""
 
     def make(share=0.8, **options):
-        device = EmulatedDevice(library, **options)
-        return CudaBackend(device, Rooms(device, share))
+        machine(**options)
+        return flowreg_cuda.create({"device": "cuda:0", "max_memory": share})
 
     return make

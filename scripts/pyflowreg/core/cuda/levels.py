@@ -78,9 +78,7 @@ class DeviceLevel:
             f"{self._name} base": self._skew.base(),
             f"{self._name} fixed": found.fixed,
             f"{self._name} energies": found.energies,
-            f"{self._name} weights": weight.reshape(-1)
-            if everywhere
-            else self._skew.packed(weight),
+            f"{self._name} weights": weights,
             f"{self._name} exponents": found.settings.a_data.astype(kind),
             f"{self._name} starts": starts,
             **self._from_frame.tables(f"{self._name} frame"),

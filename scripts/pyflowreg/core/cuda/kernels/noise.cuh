@@ -1,7 +1,6 @@
 // Squared gradient in the flatter parts of planes; see pyflowreg.core.noise.
 
-constexpr int ENERGY_BLOCK = 8;     // side, pixels
-constexpr int FEWEST_BLOCKS = 16;   // planes with fewer have no energy
+constexpr int ENERGY_BLOCK = 8;  // side, pixels
 constexpr double QUANTILE = 0.25;
 
 // Mean squared gradient of the blocks of planes (n, H, W), to (n, rows columns). `cx`, `cy` are

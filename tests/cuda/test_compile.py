@@ -1,0 +1,76 @@
+"""The kernels compile for GPUs. Needs NVIDIA's compiler, but no GPU."""
+
+import os
+import re
+import shutil
+import subprocess
+
+import pytest
+from emulated import HERE
+from nvrtc import Nvrtc, kernels_in, libraries
+
+from pyflowreg.core.cuda.sources import KERNELS, OPTIONS, kernel_source
+
+ARCHITECTURES = (70, 80, 90)
+THOROUGH = bool(os.environ.get("PYFLOWREG_ALL_ARCHITECTURES"))
+EXPORT = re.compile(r"EXPORT(?:_SOLVER)?\((\w+)##name")
+
+
+def exported():
+    """Kernels that the source exports for float32, by name."""
+    text = kernel_source()
+    return {
+        f"{name}f32" for name in EXPORT.findall(text) if "resize" not in name and "mark" not in name
+    }
+
+
+@pytest.mark.parametrize("library", libraries() or [None], ids=lambda path: path and path.name)
+def test_nvrtc(library):
+    if library is None:
+        pytest.skip("nvrtc is not installed (python -m pip install nvidia-cuda-nvrtc-cu12)")
+    nvrtc = Nvrtc(library)
+    wanted = [arch for arch in ARCHITECTURES if arch in nvrtc.architectures]
+    assert wanted
+    for arch in wanted if THOROUGH else wanted[-1:]:
+        binary = nvrtc.compile(kernel_source(), (*OPTIONS, f"-arch=sm_{arch}"))
+        assert exported() <= kernels_in(binary)
+
+
+def test_nvcc(tmp_path):
+    nvcc = shutil.which("nvcc")
+    if nvcc is None:
+        pytest.skip("nvcc is not installed")
+    command = [nvcc, "-cubin", "-arch=sm_90", *OPTIONS, "-Xptxas", "-v", str(KERNELS / "all.cu")]
+    done = subprocess.run(
+        [*command, "-o", str(tmp_path / "all.cubin")], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert "warning" not in done.stderr
+    used = re.findall(
+        r"Function properties for (\w+)\n\s+\d+ bytes stack frame, (\d+) bytes spill stores.*\n"
+        r".*Used (\d+) registers",
+        done.stderr,
+    )
+    registers = {name: int(count) for name, _, count in used}
+    assert exported() <= registers.keys()
+    # Two blocks of the solver, four of the others, on a multiprocessor of 65536 registers.
+    assert max(registers.values()) <= 64
+    assert {
+        name: int(spilt) for name, spilt, _ in used if name.endswith("f32") and int(spilt)
+    } == {}
+
+
+def test_names_in_the_kernels_and_in_python_are_the_same():
+    """Every kernel that Python launches exists."""
+    folder = KERNELS.parent
+    text = "".join(path.read_text(encoding="utf-8") for path in folder.glob("*.py"))
+    launched = set(re.findall(r'f"(\w+_)\{(?:suffix|kind)', text))
+    assert len(launched) >= 15
+    assert launched <= {f"{name}" for name in EXPORT.findall(kernel_source())}
+
+
+def test_package_holds_the_source():
+    project = HERE.parents[1] / "pyproject.toml"
+    text = project.read_text(encoding="utf-8")
+    for suffix in {path.suffix for path in KERNELS.iterdir()}:
+        assert f"core/cuda/kernels/*{suffix}" in text
