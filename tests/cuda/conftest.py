@@ -1,4 +1,5 @@
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,17 @@ from standin import Machine, cupy_on  # noqa: E402
 
 from pyflowreg.core.backends import flowreg_cuda  # noqa: E402
 from pyflowreg.core.cuda import cupy_device  # noqa: E402
+from pyflowreg.core.cuda.compiling import machine_code  # noqa: E402
+
+
+class Nothing:
+    """A store of compiled kernels in which nothing is kept."""
+
+    def read(self, name):
+        return None
+
+    def write(self, name, content):
+        assert content
 
 
 @pytest.fixture(scope="session")
@@ -29,6 +41,7 @@ def machine(library, monkeypatch):
 
     def make(**options):
         found = Machine(library, **options)
+        monkeypatch.setattr(cupy_device, "machine_code", partial(machine_code, store=Nothing()))
         monkeypatch.setitem(sys.modules, "cupy", cupy_on(found))
         for kept in (flowreg_cuda.backend_on, cupy_device.open_device):
             kept.cache_clear()

@@ -52,6 +52,7 @@ class Machine:
         self.capability = "90"
         self.taken = 0
         self.launched = []
+        self.functions = {}
         self.waits = 0
         self.lock = threading.RLock()  # kernels have memory in common
         self.host = SimpleNamespace(memory=2**33, taken=0, lock=self.lock)
@@ -118,34 +119,71 @@ class Event:
         self._machine.waits += 1
 
 
-class Kernel:
+class Function:
     def __init__(self, machine, name):
         self._machine = machine
         self._name = name
-        self.max_dynamic_shared_size_bytes = 48 * 1024
+        self.ptr = id(self)
+        self.largest = 48 * 1024
 
-    def __call__(self, grid, block, args, *, shared_mem=0):
+    def __call__(self, grid, block, args, shared_mem=0, stream=None):
         machine = self._machine
-        assert machine.stream is not None
+        assert machine.stream is stream
         assert 1 <= grid[0] < 2**31
         assert 1 <= grid[1] < 2**16
         assert 1 <= block[0] <= (512 if self._name.startswith("solve") else 256)
-        assert shared_mem <= self.max_dynamic_shared_size_bytes <= max(machine.shared_bytes, 49152)
+        assert shared_mem <= self.largest
         with machine.lock:
             machine.kernels.run(self._name, grid, block[0], shared_mem, args)
             machine.launched.append(self._name)
 
 
-class RawModule:
-    def __init__(self, machine, code, options, backend):
-        assert 'extern "C" __global__' in code
-        assert "#include" not in code
-        assert "--fmad=false" in options
-        assert backend == "nvrtc"
+class Module:
+    def __init__(self, machine):
         self._machine = machine
 
+    def load(self, code):
+        assert code == b"machine code"
+
     def get_function(self, name):
-        return Kernel(self._machine, name)
+        found = Function(self._machine, name)
+        self._machine.functions[found.ptr] = found
+        return found
+
+
+class Nvrtc(SimpleNamespace):
+    """Compiles nothing, because what runs is there already, but looks at what it is given."""
+
+    class NVRTCError(RuntimeError):
+        pass
+
+    def __init__(self):
+        super().__init__(programs={}, getVersion=lambda: (12, 9))
+
+    def getSupportedArchs(self):
+        return [70, 80, 90]
+
+    def createProgram(self, source, name, headers, include_names):
+        assert 'extern "C" __global__' in source
+        assert "#include" not in source
+        self.programs[1] = source
+        return 1
+
+    def compileProgram(self, program, options):
+        assert "--fmad=false" in options
+        assert "-arch=sm_90" in options
+
+    def getProgramLog(self, program):
+        return ""
+
+    def getCUBIN(self, program):
+        return b"machine code"
+
+    def getPTX(self, program):
+        return "portable code"
+
+    def destroyProgram(self, program):
+        del self.programs[program]
 
 
 def _runtime(machine):
@@ -208,7 +246,12 @@ def cupy_on(machine):
 
     module = ModuleType("cupy")
     module.__spec__ = ModuleSpec("cupy", None)
-    module.RawModule = lambda code, options, backend: RawModule(machine, code, options, backend)
+
+    def set_attribute(function, attribute, value):
+        assert attribute == 8
+        assert value <= machine.shared_bytes
+        machine.functions[function].largest = value
+
     module.get_default_memory_pool = lambda: SimpleNamespace(free_bytes=lambda: 0)
     module.cuda = SimpleNamespace(
         Device=Device,
@@ -217,8 +260,9 @@ def cupy_on(machine):
         PinnedMemory=lambda size: Block(machine.host, size),
         alloc=lambda size: Block(machine, size),
         memory=SimpleNamespace(OutOfMemoryError=OutOfMemoryError),
-        driver=SimpleNamespace(CUDADriverError=CUDADriverError),
-        nvrtc=SimpleNamespace(getVersion=lambda: (12, 9)),
+        driver=SimpleNamespace(CUDADriverError=CUDADriverError, funcSetAttribute=set_attribute),
+        nvrtc=Nvrtc(),
+        Module=lambda: Module(machine),
         runtime=_runtime(machine),
     )
     return module

@@ -4,11 +4,14 @@ import os
 import re
 import shutil
 import subprocess
+from types import SimpleNamespace
 
 import pytest
 from emulated import HERE
 from nvrtc import Nvrtc, kernels_in, libraries
 
+from pyflowreg.core.compilation.store import FILE
+from pyflowreg.core.cuda.compiling import machine_code, target
 from pyflowreg.core.cuda.sources import KERNELS, OPTIONS, kernel_source
 
 ARCHITECTURES = (70, 80, 90)
@@ -36,10 +39,31 @@ def test_nvrtc(library):
         assert exported() <= kernels_in(binary)
 
 
+def test_as_the_backend_compiles():
+    cupy = pytest.importorskip("cupy", reason="cupy is not installed")
+    if not libraries():
+        pytest.skip("nvrtc is not installed")
+    kept = {}
+    store = SimpleNamespace(read=kept.get, write=kept.__setitem__)
+    code = machine_code(cupy.cuda.nvrtc, 90, store)
+    assert exported() <= kernels_in(code)
+    assert list(kept.values()) == [code]
+    assert FILE.fullmatch(*kept)  # what is old is removed
+    nothing = SimpleNamespace(getSupportedArchs=lambda: [90], getVersion=cupy.cuda.nvrtc.getVersion)
+    assert machine_code(nothing, 90, store) is code
+
+
+def test_devices_newer_than_the_compiler():
+    assert target(90, [80, 90]) == ("-arch=sm_90", True)
+    assert target(121, [80, 90]) == ("-arch=compute_90", False)
+
+
 def test_nvcc(tmp_path):
     nvcc = shutil.which("nvcc")
     if nvcc is None:
         pytest.skip("nvcc is not installed")
+    if libraries() and not THOROUGH:
+        pytest.skip("nvrtc is installed; PYFLOWREG_ALL_ARCHITECTURES=1 compiles with nvcc, too")
     command = [nvcc, "-cubin", "-arch=sm_90", *OPTIONS, "-Xptxas", "-v", str(KERNELS / "all.cu")]
     done = subprocess.run(
         [*command, "-o", str(tmp_path / "all.cubin")], capture_output=True, text=True, check=False

@@ -4,7 +4,7 @@ import sys
 from types import SimpleNamespace
 
 import pytest
-from standin import cupy_on
+from standin import Module, Nvrtc, cupy_on
 
 from pyflowreg.core.backend_registry import availability, get_backend
 from pyflowreg.core.cuda.cupy_device import device_number, open_device
@@ -70,11 +70,15 @@ def test_messages_name_the_device(machine):
 def test_the_stand_in_has_nothing_that_cupy_has_not():
     cupy = pytest.importorskip("cupy", reason="cupy is not installed")
     ours = cupy_on(SimpleNamespace(lock=None))
-    places = [(ours, cupy), (ours.cuda, cupy.cuda), (ours.cuda.runtime, cupy.cuda.runtime)]
+    parts = ("runtime", "driver", "memory")
+    places = [(ours, cupy), (ours.cuda, cupy.cuda)]
+    places += [(getattr(ours.cuda, part), getattr(cupy.cuda, part)) for part in parts]
+    assert all(hasattr(cupy.cuda.nvrtc, name) for name in vars(Nvrtc) if name[0] != "_")
+    assert all(hasattr(cupy.cuda.Module, name) for name in vars(Module) if name[0] != "_")
     for stand_in, real in places:
         for name in (name for name in vars(stand_in) if not name.startswith("__")):
             assert hasattr(real, name), f"{real}: {name}"
-    assert hasattr(cupy.RawKernel, "max_dynamic_shared_size_bytes")
+    assert hasattr(cupy.cuda.Function, "ptr")
     assert ours.cuda.runtime.memcpyHostToDevice == cupy.cuda.runtime.memcpyHostToDevice
     assert ours.cuda.runtime.memcpyDeviceToHost == cupy.cuda.runtime.memcpyDeviceToHost
     assert cupy.cuda.runtime.CUDARuntimeError(2).status == 2

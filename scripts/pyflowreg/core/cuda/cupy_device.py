@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pyflowreg.core.cuda.compiling import machine_code
 from pyflowreg.core.cuda.device import Argument, DeviceArray, DeviceMemoryError
 from pyflowreg.core.cuda.pinned import PinnedPool
-from pyflowreg.core.cuda.sources import OPTIONS, kernel_source
 
 OLDEST = 70
 """Oldest compute capability, in tenths."""
@@ -23,6 +23,9 @@ OUT_OF_MEMORY = 2
 
 LARGE_BLOCK = 48 * 1024
 """More dynamic shared memory than this (bytes) has to be asked for."""
+
+LARGEST_DYNAMIC_SHARED = 8
+"""Number of the attribute of a kernel with which it is asked for."""
 
 
 def device_number(name: str) -> int:
@@ -52,7 +55,7 @@ def why_missing(name: str) -> str | None:
             f"backend_params.device is {name}, but {count} CUDA device(s) are visible, numbered "
             "from 0; CUDA_VISIBLE_DEVICES may hide others"
         )
-    capability = int(cupy.cuda.Device(number).compute_capability)
+    capability = _capability(cupy, number)
     if capability < OLDEST:
         return f"{name} has compute capability {capability / 10}; at least {OLDEST / 10} is needed"
     try:
@@ -63,6 +66,11 @@ def why_missing(name: str) -> str | None:
             "python -m pip install nvidia-cuda-nvrtc-cu12"
         )
     return None
+
+
+def _capability(cupy: Any, number: int) -> int:
+    """Compute capability of a device, in tenths."""
+    return int(cupy.cuda.Device(number).compute_capability)
 
 
 def _version(number: int) -> str:
@@ -97,9 +105,10 @@ class CupyDevice:
         self.pinned = PinnedPool(self._pinned_block)
         self._lock = Lock()
         self._kernels: dict[str, Any] = {}
+        self._large: set[str] = set()
         with self.used():
-            # Kept on disk by cupy, in CUPY_CACHE_DIR.
-            self._module = cupy.RawModule(code=kernel_source(), options=OPTIONS, backend="nvrtc")
+            self._module = cupy.cuda.Module()
+            self._module.load(machine_code(cupy.cuda.nvrtc, _capability(cupy, number)))
 
     def used(self) -> AbstractContextManager[Any]:
         """Make it the calling thread's device."""
@@ -136,14 +145,17 @@ class CupyDevice:
 
     def kernel(self, name: str, shared: int) -> Any:
         """Return a kernel that may be given so much dynamic shared memory."""
-        key = name if shared <= LARGE_BLOCK else f"{name} with large blocks"
         with self._lock:
-            if key not in self._kernels:
-                kernel = self._module.get_function(name)
-                if shared > LARGE_BLOCK:
-                    kernel.max_dynamic_shared_size_bytes = self.shared_bytes
-                self._kernels[key] = kernel
-            return self._kernels[key]
+            if name not in self._kernels:
+                self._kernels[name] = self._module.get_function(name)
+            kernel = self._kernels[name]
+            if shared > LARGE_BLOCK and name not in self._large:
+                # Before a launch, in this device's context.
+                self.cupy.cuda.driver.funcSetAttribute(
+                    kernel.ptr, LARGEST_DYNAMIC_SHARED, self.shared_bytes
+                )
+                self._large.add(name)
+            return kernel
 
 
 class CupyMemory:
@@ -202,7 +214,7 @@ class CupyStream:
             function = self._device.kernel(kernel, shared)
             values = tuple(map(_value, arguments))
             try:
-                function(grid, (block,), values, shared_mem=shared)
+                function(grid, (block,), values, shared, self._stream)
             except driver.CUDADriverError as error:
                 if "OUT_OF_MEMORY" in str(error):
                     raise DeviceMemoryError(str(error)) from error
