@@ -3,9 +3,8 @@
 import numpy as np
 import pytest
 from cases import parameters
-from numpy.testing import assert_array_equal
+from closeness import assert_same, assert_same_frames
 from scenes import movie, wobble
-from test_displacements import assert_same
 
 from pyflowreg.core.backend_registry import get_backend
 from pyflowreg.core.backend_types import Corrects, LimitsChunks, RawChunk, Warps
@@ -13,13 +12,6 @@ from pyflowreg.core.frame_warp import warp_frames
 from pyflowreg.motion_correction.preprocessing import Scale
 
 TYPES = ("uint8", "int8", "uint16", "int16", "float32", "float64")
-
-
-def assert_equal_frames(found, expected):
-    assert found.frames.dtype == expected.frames.dtype
-    assert_same(found.frames, expected.frames)
-    assert_array_equal(found.valid, expected.valid)
-    assert_array_equal(found.statistics, expected.statistics)
 
 
 def recorded(dtype, channels=1, frames=7, size=(29, 37)):
@@ -37,49 +29,49 @@ def fields(frames, size=(29, 37), dtype=np.float32):
 
 @pytest.mark.parametrize("stored", TYPES)
 @pytest.mark.parametrize("dtype", TYPES)
-def test_warped_frames(emulate, stored, dtype):
+def test_warped_frames(cuda_backend, stored, dtype):
     frames, w = recorded(stored, 2, 3), fields(3)
     fill = recorded("float64", 2, 1)[0] * 100
-    found = emulate().warp_frames(frames, w, fill, dtype)
-    assert_equal_frames(found, warp_frames(frames, w, fill, dtype))
+    found = cuda_backend().warp_frames(frames, w, fill, dtype)
+    assert_same_frames(found, warp_frames(frames, w, fill, dtype))
 
 
 @pytest.mark.parametrize("dtype", ["int32", ">u2"])
-def test_other_types_of_frames(emulate, dtype):
+def test_other_types_of_frames(cuda_backend, dtype):
     frames = recorded("uint16").astype(dtype)
     w, fill = fields(7, dtype=np.float64), frames[0]
-    found = emulate().warp_frames(frames, w, fill, "uint16")
-    assert_equal_frames(found, warp_frames(frames.astype("uint16"), w, fill, "uint16"))
+    found = cuda_backend().warp_frames(frames, w, fill, "uint16")
+    assert_same_frames(found, warp_frames(frames.astype("uint16"), w, fill, "uint16"))
 
 
-def test_one_field_for_all_frames(emulate):
+def test_one_field_for_all_frames(cuda_backend):
     frames, w = recorded("uint16"), fields(1)[0]
     memory = 29 * 37 * 40
-    found = emulate(memory=memory).warp_frames(frames, w, frames[0], "uint16")
+    found = cuda_backend(memory=memory).warp_frames(frames, w, frames[0], "uint16")
     expected = warp_frames(frames, w, frames[0], "uint16")
-    assert_equal_frames(found, expected)
+    assert_same_frames(found, expected)
     assert found.valid.shape == expected.valid.shape
 
 
 @pytest.mark.parametrize("sides", [(4, 4), (4, 300), (257, 5)])
-def test_sizes_of_warped_frames(emulate, sides):
+def test_sizes_of_warped_frames(cuda_backend, sides):
     frames, w = recorded("int16", 1, 2, sides), fields(2, sides)
-    found = emulate().warp_frames(frames, w, frames[0], "int16")
-    assert_equal_frames(found, warp_frames(frames, w, frames[0], "int16"))
+    found = cuda_backend().warp_frames(frames, w, frames[0], "int16")
+    assert_same_frames(found, warp_frames(frames, w, frames[0], "int16"))
 
 
-def test_displacements_that_are_no_numbers_show_in_the_statistics(emulate):
+def test_displacements_that_are_no_numbers_show_in_the_statistics(cuda_backend):
     frames, w = recorded("uint16", 1, 3), fields(3)
     w[1, 4, 5, 0] = np.nan
-    found = emulate().warp_frames(frames, w, frames[0], "uint16")
-    assert_equal_frames(found, warp_frames(frames, w, frames[0], "uint16"))
+    found = cuda_backend().warp_frames(frames, w, frames[0], "uint16")
+    assert_same_frames(found, warp_frames(frames, w, frames[0], "uint16"))
     assert np.isfinite(found.statistics).all(axis=1).tolist() == [True, False, True]
 
 
 @pytest.mark.parametrize("clip", [False, True])
 @pytest.mark.parametrize("in_time", [0.1, 0.8])
 @pytest.mark.parametrize(("stored", "precision"), [("uint16", "single"), ("float32", "double")])
-def test_whole_chunk(emulate, stored, precision, in_time, clip):
+def test_whole_chunk(cuda_backend, stored, precision, in_time, clip):
     frames = recorded(stored, 2)
     settings = parameters(precision=precision, min_level=1, iterations=6)
     sigma = np.array([(1, 1, in_time), (1.5, 0.7, 0.1)])
@@ -92,20 +84,20 @@ def test_whole_chunk(emulate, stored, precision, in_time, clip):
     expected = warp_frames(frames[2:6], w, frames[0], "uint16")
     chunk = RawChunk(frames, wanted, *scale.line, clip, sigma)
     for memory in (2**31, 2**20):  # the latter for a frame or two at a time
-        plan = emulate(memory=memory).prepare(smooth[0], settings)
+        plan = cuda_backend(memory=memory).prepare(smooth[0], settings)
         found, warped = plan.correct(chunk, uv, frames[0], "uint16")
         assert_same(found, w)
-        assert_equal_frames(warped, expected)
+        assert_same_frames(warped, expected)
 
 
-def test_offers_everything_a_backend_may(emulate):
-    backend = emulate()
+def test_offers_everything_a_backend_may(cuda_backend):
+    backend = cuda_backend()
     assert isinstance(backend, Warps)
     assert isinstance(backend, LimitsChunks)
     assert isinstance(backend.prepare(np.zeros((16, 16, 1)), parameters()), Corrects)
 
 
-def test_chunks_are_whole_rounds_of_the_multiprocessors(emulate):
-    backend, settings = emulate(), parameters()
+def test_chunks_are_whole_rounds_of_the_multiprocessors(cuda_backend):
+    backend, settings = cuda_backend(), parameters()
     assert backend.preferred_chunk(64, 64, 1, settings, 7) == 6  # there are two
     assert backend.preferred_chunk(64, 64, 1, settings, 1) == 1

@@ -49,7 +49,8 @@ class _Worker:
         return layout.place(self._memory)
 
     def forget(self) -> None:
-        """Give the memory back."""
+        """Give the memory back once nothing that is under way needs it."""
+        self.stream.wait()
         self._memory = None
 
 
@@ -138,9 +139,11 @@ class Rooms:
             yield worker
             finished = True
         finally:
-            if not finished:
-                worker.forget()
-            self._idle.put(worker)
+            try:
+                if not finished:
+                    worker.forget()
+            finally:
+                self._idle.put(worker)
 
     def _halve(self, reserve: Reserve, frames: int) -> None:
         size = self._size(reserve, frames)

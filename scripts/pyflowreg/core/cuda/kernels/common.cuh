@@ -8,6 +8,7 @@
 
 #ifndef PYFLOWREG_EMULATED
 #define DEVICE static __device__ __forceinline__
+// Four blocks fit a multiprocessor.
 #define EXPORT(name, parameters, call) \
     extern "C" __global__ void __launch_bounds__(THREADS, 4) name parameters { call; }
 // Two blocks of the solver fit a multiprocessor, if its shared memory suffices.

@@ -16,24 +16,6 @@ DEVICE double stored(const void* values, int type, Offset i) {
     }
 }
 
-// Four numbers, one every `step`.
-template <class T>
-DEVICE void four_of(const T* values, Offset i, int step, double (&found)[4]) {
-#pragma unroll
-    for (int k = 0; k < 4; ++k) found[k] = static_cast<double>(values[i + k * step]);
-}
-
-DEVICE void four_stored(const void* values, int type, Offset i, int step, double (&found)[4]) {
-    switch (type) {
-        case UINT8: four_of(static_cast<const unsigned char*>(values), i, step, found); break;
-        case INT8: four_of(static_cast<const signed char*>(values), i, step, found); break;
-        case UINT16: four_of(static_cast<const unsigned short*>(values), i, step, found); break;
-        case INT16: four_of(static_cast<const short*>(values), i, step, found); break;
-        case FLOAT32: four_of(static_cast<const float*>(values), i, step, found); break;
-        default: four_of(static_cast<const double*>(values), i, step, found);
-    }
-}
-
 // Store a number; of integers, halves are rounded away from zero, and they are kept within the
 // range of the type.
 DEVICE void store(double value, void* values, int type, Offset i) {
@@ -165,6 +147,43 @@ DEVICE void interleave(const Real* RESTRICT planes, int area, Real* RESTRICT out
     }
 }
 
+// Sum of b_j a_k values[first + j row_step + k step]: of columns, then of their weighted results.
+template <class T>
+DEVICE double sampled_of(const T* values, int step, int row_step, const double (&a)[4],
+                         const double (&b)[4]) {
+    double sums[4];
+#pragma unroll
+    for (int k = 0; k < 4; ++k) {
+        const T* column = values + k * step;
+        double sum = static_cast<double>(column[0]) * b[0];
+#pragma unroll
+        for (int j = 1; j < 4; ++j) {
+            column += row_step;
+            sum = sum + static_cast<double>(column[0]) * b[j];
+        }
+        sums[k] = sum * a[k];
+    }
+    return (sums[0] + sums[1]) + (sums[2] + sums[3]);
+}
+
+DEVICE double sampled(const void* values, int type, Offset first, int step, int row_step,
+                      const double (&a)[4], const double (&b)[4]) {
+    switch (type) {
+        case UINT8:
+            return sampled_of(static_cast<const unsigned char*>(values) + first, step, row_step, a, b);
+        case INT8:
+            return sampled_of(static_cast<const signed char*>(values) + first, step, row_step, a, b);
+        case UINT16:
+            return sampled_of(static_cast<const unsigned short*>(values) + first, step, row_step, a, b);
+        case INT16:
+            return sampled_of(static_cast<const short*>(values) + first, step, row_step, a, b);
+        case FLOAT32:
+            return sampled_of(static_cast<const float*>(values) + first, step, row_step, a, b);
+        default:
+            return sampled_of(static_cast<const double*>(values) + first, step, row_step, a, b);
+    }
+}
+
 // Warp frames (n, H, W, C) by fields (n, H, W, 2), or one for all (`field_step` 0), to planes
 // (n, C, H, W); outside samples take `fill` (C, H, W), which has the type of the result. `valid`,
 // (H, W) per field, is 255 where the sample lies in the closed image box, else 0.
@@ -188,20 +207,10 @@ DEVICE void warp_frames(const void* RESTRICT frames, int type, const Real* RESTR
         for (int c = 0; c < channels; ++c) {
             const Offset place = frame + static_cast<Offset>(c) * area + i;
             if (inside) {
-                double sums[4] = {0, 0, 0, 0};
-#pragma unroll
-                for (int j = 0; j < 4; ++j) {
-                    double taps[4];
-                    const Offset first = static_cast<Offset>(row + j) * width + column;
-                    four_stored(frames, type, frame + first * channels + c, channels, taps);
-#pragma unroll
-                    for (int k = 0; k < 4; ++k) {
-                        sums[k] = j == 0 ? taps[k] * b[j] : sums[k] + taps[k] * b[j];
-                    }
-                }
-#pragma unroll
-                for (int k = 0; k < 4; ++k) sums[k] *= a[k];
-                store((sums[0] + sums[1]) + (sums[2] + sums[3]), out, out_type, place);
+                const Offset corner = frame + (static_cast<Offset>(row) * width + column) * channels;
+                const double value =
+                    sampled(frames, type, corner + c, channels, width * channels, a, b);
+                store(value, out, out_type, place);
             } else {
                 const double value = stored(fill, out_type, static_cast<Offset>(c) * area + i);
                 store(value, out, out_type, place);
