@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import ctypes
 import threading
-from contextlib import contextmanager
 from importlib.machinery import ModuleSpec
 from types import ModuleType, SimpleNamespace
 
@@ -56,20 +55,7 @@ class Machine:
         self.waits = 0
         self.lock = threading.RLock()  # kernels have memory in common
         self.host = SimpleNamespace(memory=2**33, taken=0, lock=self.lock)
-        self._own = threading.local()
-
-    @property
-    def stream(self):
-        return self._own.stream
-
-    @contextmanager
-    def current(self, stream):
-        before = getattr(self._own, "stream", None)
-        self._own.stream = stream
-        try:
-            yield stream
-        finally:
-            self._own.stream = before
+        self.streams = {}
 
 
 class Block:
@@ -93,16 +79,9 @@ class Block:
 
 class Stream:
     def __init__(self, machine):
-        self._machine = machine
         self.ptr = id(self)
         self.later = []
-
-    def __enter__(self):
-        self._context = self._machine.current(self)
-        return self._context.__enter__()
-
-    def __exit__(self, *error):
-        return self._context.__exit__(*error)
+        machine.streams[self.ptr] = self
 
 
 class Event:
@@ -128,7 +107,7 @@ class Function:
 
     def __call__(self, grid, block, args, shared_mem=0, stream=None):
         machine = self._machine
-        assert machine.stream is stream
+        assert stream.ptr in machine.streams
         assert 1 <= grid[0] < 2**31
         assert 1 <= grid[1] < 2**16
         assert 1 <= block[0] <= (512 if self._name.startswith("solve") else 256)
@@ -188,15 +167,15 @@ class Nvrtc(SimpleNamespace):
 
 def _runtime(machine):
     def copy_async(target, source, size, kind, stream):
-        assert stream == machine.stream.ptr
+        later = machine.streams[stream].later
         if kind == 1:  # to the device; the source must stay as it is until then, which is now
             ctypes.memmove(target, source, size)
             return
         held = ctypes.string_at(source, size)
-        machine.stream.later.append(lambda: ctypes.memmove(target, held, size))
+        later.append(lambda: ctypes.memmove(target, held, size))
 
     def set_async(target, value, size, stream):
-        assert stream == machine.stream.ptr
+        assert stream in machine.streams
         ctypes.memset(target, value, size)
 
     def count():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import AbstractContextManager
 from functools import cache
 from threading import Lock
 from typing import Any
@@ -194,12 +194,6 @@ class CupyStream:
             self._end = cuda.Event(block=True, disable_timing=True)
         self._held: list[NDArray[Any]] = []
 
-    def _current(self) -> ExitStack:
-        stack = ExitStack()
-        stack.enter_context(self._device.used())
-        stack.enter_context(self._stream)
-        return stack
-
     def launch(
         self,
         kernel: str,
@@ -210,7 +204,7 @@ class CupyStream:
     ) -> None:
         """Run a kernel."""
         driver = self._device.cupy.cuda.driver
-        with self._current():
+        with self._device.used():
             function = self._device.kernel(kernel, shared)
             values = tuple(map(_value, arguments))
             try:
@@ -223,7 +217,7 @@ class CupyStream:
     def upload(self, target: DeviceArray, source: NDArray[Any]) -> None:
         """Copy to the device, through page-locked memory."""
         runtime = self._device.cupy.cuda.runtime
-        with self._current():
+        with self._device.used():
             staged = self._device.pinned.empty(source.shape, source.dtype)
             staged[...] = source
             self._held.append(staged)
@@ -235,7 +229,7 @@ class CupyStream:
     def download(self, source: DeviceArray) -> NDArray[Any]:
         """Return an array in page-locked memory that is complete after `wait`."""
         runtime = self._device.cupy.cuda.runtime
-        with self._current():
+        with self._device.used():
             out = self._device.pinned.empty(source.shape, source.dtype)
             self._held.append(out)
             runtime.memcpyAsync(
@@ -246,14 +240,14 @@ class CupyStream:
 
     def clear(self, target: DeviceArray) -> None:
         """Fill with zeros."""
-        with self._current():
+        with self._device.used():
             self._device.cupy.cuda.runtime.memsetAsync(
                 target.pointer, 0, target.nbytes, self._stream.ptr
             )
 
     def wait(self) -> None:
         """Wait until everything is done; the core is free meanwhile."""
-        with self._current():
+        with self._device.used():
             self._end.record(self._stream)
             self._end.synchronize()
         self._held.clear()
