@@ -118,30 +118,48 @@ static int launch(void (*kernel)(void**), unsigned grid_x, unsigned grid_y, unsi
 
 }  // namespace emulation
 
-#define EXPORT(name, parameters, call_)                                                        \
-    static void name parameters { call_; }                                                     \
-    template <class... A> static void name##_unpack(void (*kernel)(A...), void** arguments) {  \
-        emulation::call(kernel, arguments, std::index_sequence_for<A...>());                   \
-    }                                                                                          \
-    extern "C" int launch_##name(unsigned grid_x, unsigned grid_y, unsigned block,             \
-                                 unsigned shared, unsigned seed, void** arguments) {           \
-        return emulation::launch([](void** a) { name##_unpack(name, a); }, grid_x, grid_y,     \
-                                 block, shared, seed, arguments);                              \
-    }                                                                                          \
+#define EXPORT(name, parameters, call_)                                                           \
+    static void name parameters { call_; }                                                        \
+    template <class... A>                                                                         \
+    static void name##_unpack(void (*kernel)(A...), void** arguments) {                           \
+        emulation::call(kernel, arguments, std::index_sequence_for<A...>());                      \
+    }                                                                                             \
+    extern "C" int launch_##name(unsigned grid_x, unsigned grid_y, unsigned block,                \
+                                 unsigned shared, unsigned seed, void** arguments) {              \
+        return emulation::launch([](void** a) { name##_unpack(name, a); }, grid_x, grid_y, block, \
+                                 shared, seed, arguments);                                        \
+    }                                                                                             \
     extern "C" const char* signature_##name() { return emulation::signature(name); }
 
 #define EXPORT_SOLVER EXPORT
 
 // A letter for every parameter of a kernel.
-template <class T> struct Letter;
-template <class T> struct Letter<T*> { static constexpr char value = 'P'; };
-template <> struct Letter<int> { static constexpr char value = 'i'; };
-template <> struct Letter<long long> { static constexpr char value = 'q'; };
-template <> struct Letter<float> { static constexpr char value = 'f'; };
-template <> struct Letter<double> { static constexpr char value = 'd'; };
+template <class T>
+struct Letter;
+template <class T>
+struct Letter<T*> {
+    static constexpr char value = 'P';
+};
+template <>
+struct Letter<int> {
+    static constexpr char value = 'i';
+};
+template <>
+struct Letter<long long> {
+    static constexpr char value = 'q';
+};
+template <>
+struct Letter<float> {
+    static constexpr char value = 'f';
+};
+template <>
+struct Letter<double> {
+    static constexpr char value = 'd';
+};
 
 namespace emulation {
-template <class... A> static const char* signature(void (*)(A...)) {
+template <class... A>
+static const char* signature(void (*)(A...)) {
     static const char letters[] = {Letter<A>::value..., '\0'};
     return letters;
 }
@@ -154,7 +172,8 @@ static inline int atomicAdd(int* place, int number) {
     return before;
 }
 
-template <class To, class From> static inline To same_bits(From value) {
+template <class To, class From>
+static inline To same_bits(From value) {
     static_assert(sizeof(To) == sizeof(From), "of the same size");
     To result;
     std::memcpy(&result, &value, sizeof(To));

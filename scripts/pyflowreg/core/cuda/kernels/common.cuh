@@ -48,14 +48,17 @@ DEVICE int mirrored(int index, int size) {
     return index < size ? index : 2 * size - 1 - index;
 }
 
-template <class Real> struct Bits;
-template <> struct Bits<float> {
+template <class Real>
+struct Bits;
+template <>
+struct Bits<float> {
     using Number = unsigned int;
     static constexpr int MANTISSA = 23;
     static constexpr int LOG_TERMS = 5;
     static constexpr int EXP_TERMS = 8;
 };
-template <> struct Bits<double> {
+template <>
+struct Bits<double> {
     using Number = unsigned long long;
     static constexpr int MANTISSA = 52;
     static constexpr int LOG_TERMS = 12;
@@ -72,8 +75,10 @@ DEVICE double number_of(unsigned long long bits) {
 }
 
 // Sum of terms[k] x^k in a tree (Estrin), as pyflowreg.core.power adds up.
-template <int N> struct Tree {
-    template <class Real> DEVICE Real sum(const Real (&terms)[N], Real x) {
+template <int N>
+struct Tree {
+    template <class Real>
+    DEVICE Real sum(const Real (&terms)[N], Real x) {
         Real next[(N + 1) / 2];
 #pragma unroll
         for (int k = 0; k < N / 2; ++k) {
@@ -83,12 +88,17 @@ template <int N> struct Tree {
         return Tree<(N + 1) / 2>::sum(next, x * x);
     }
 };
-template <> struct Tree<1> {
-    template <class Real> DEVICE Real sum(const Real (&terms)[1], Real) { return terms[0]; }
+template <>
+struct Tree<1> {
+    template <class Real>
+    DEVICE Real sum(const Real (&terms)[1], Real) {
+        return terms[0];
+    }
 };
 
 // x^exponent of a positive, normal x by arithmetic alone; see pyflowreg.core.power.
-template <class Real> DEVICE Real power(Real x, Real exponent) {
+template <class Real>
+DEVICE Real power(Real x, Real exponent) {
     using Format = Bits<Real>;
     using Number = typename Format::Number;
     constexpr int MANTISSA = Format::MANTISSA;
@@ -146,13 +156,13 @@ struct Skewed {
 };
 
 // The parts of a plane or a list: the items of this block, for its threads in turn.
-#define FOR_PART(item, count)                                                           \
+#define FOR_PART(item, count)                                                            \
     for (int item = static_cast<int>(blockIdx.x) * PART + static_cast<int>(threadIdx.x), \
-             item##_end = smallest((static_cast<int>(blockIdx.x) + 1) * PART, (count)); \
+             item##_end = smallest((static_cast<int>(blockIdx.x) + 1) * PART, (count));  \
          item < item##_end; item += static_cast<int>(blockDim.x))
 
-#define FOR_BLOCK(item, count)                                         \
-    for (int item = static_cast<int>(threadIdx.x); item < (count);     \
+#define FOR_BLOCK(item, count)                                     \
+    for (int item = static_cast<int>(threadIdx.x); item < (count); \
          item += static_cast<int>(blockDim.x))
 
 DEVICE int smallest(int a, int b) { return a < b ? a : b; }

@@ -7,12 +7,18 @@ enum { UINT8, INT8, UINT16, INT16, FLOAT32, FLOAT64 };
 
 DEVICE double stored(const void* values, int type, Offset i) {
     switch (type) {
-        case UINT8: return static_cast<const unsigned char*>(values)[i];
-        case INT8: return static_cast<const signed char*>(values)[i];
-        case UINT16: return static_cast<const unsigned short*>(values)[i];
-        case INT16: return static_cast<const short*>(values)[i];
-        case FLOAT32: return static_cast<const float*>(values)[i];
-        default: return static_cast<const double*>(values)[i];
+        case UINT8:
+            return static_cast<const unsigned char*>(values)[i];
+        case INT8:
+            return static_cast<const signed char*>(values)[i];
+        case UINT16:
+            return static_cast<const unsigned short*>(values)[i];
+        case INT16:
+            return static_cast<const short*>(values)[i];
+        case FLOAT32:
+            return static_cast<const float*>(values)[i];
+        default:
+            return static_cast<const double*>(values)[i];
     }
 }
 
@@ -39,10 +45,17 @@ DEVICE void store(double value, void* values, int type, Offset i) {
     whole += part >= 0.5 ? 1.0 : (part <= -0.5 ? -1.0 : 0.0);
     const int number = static_cast<int>(whole);
     switch (type) {
-        case UINT8: static_cast<unsigned char*>(values)[i] = static_cast<unsigned char>(number); break;
-        case INT8: static_cast<signed char*>(values)[i] = static_cast<signed char>(number); break;
-        case UINT16: static_cast<unsigned short*>(values)[i] = static_cast<unsigned short>(number); break;
-        default: static_cast<short*>(values)[i] = static_cast<short>(number);
+        case UINT8:
+            static_cast<unsigned char*>(values)[i] = static_cast<unsigned char>(number);
+            break;
+        case INT8:
+            static_cast<signed char*>(values)[i] = static_cast<signed char>(number);
+            break;
+        case UINT16:
+            static_cast<unsigned short*>(values)[i] = static_cast<unsigned short>(number);
+            break;
+        default:
+            static_cast<short*>(values)[i] = static_cast<short>(number);
     }
 }
 
@@ -130,7 +143,8 @@ DEVICE void smooth_in_time(const Real* RESTRICT planes, int count, int from, int
         };
         double total = pixel(frame) * kernel[radius];
         for (int k = radius; k > 0; --k) {
-            const double pair = pixel(largest(frame - k, 0)) + pixel(smallest(frame + k, count - 1));
+            const double pair =
+                pixel(largest(frame - k, 0)) + pixel(smallest(frame + k, count - 1));
             total += pair * kernel[radius - k];
         }
         out[static_cast<Offset>(blockIdx.y) * area + i] = static_cast<Real>(total);
@@ -170,11 +184,14 @@ DEVICE double sampled(const void* values, int type, Offset first, int step, int 
                       const double (&a)[4], const double (&b)[4]) {
     switch (type) {
         case UINT8:
-            return sampled_of(static_cast<const unsigned char*>(values) + first, step, row_step, a, b);
+            return sampled_of(static_cast<const unsigned char*>(values) + first, step, row_step, a,
+                              b);
         case INT8:
-            return sampled_of(static_cast<const signed char*>(values) + first, step, row_step, a, b);
+            return sampled_of(static_cast<const signed char*>(values) + first, step, row_step, a,
+                              b);
         case UINT16:
-            return sampled_of(static_cast<const unsigned short*>(values) + first, step, row_step, a, b);
+            return sampled_of(static_cast<const unsigned short*>(values) + first, step, row_step, a,
+                              b);
         case INT16:
             return sampled_of(static_cast<const short*>(values) + first, step, row_step, a, b);
         case FLOAT32:
@@ -191,7 +208,8 @@ DEVICE double sampled(const void* values, int type, Offset first, int step, int 
 template <class Real>
 DEVICE void warp_frames(const void* RESTRICT frames, int type, const Real* RESTRICT fields,
                         Offset field_step, const void* RESTRICT fill, int channels, int height,
-                        int width, void* RESTRICT out, int out_type, unsigned char* RESTRICT valid) {
+                        int width, void* RESTRICT out, int out_type,
+                        unsigned char* RESTRICT valid) {
     const int area = height * width;
     const Real* w = fields + static_cast<Offset>(blockIdx.y) * field_step;
     const Offset frame = static_cast<Offset>(blockIdx.y) * channels * area;
@@ -207,7 +225,8 @@ DEVICE void warp_frames(const void* RESTRICT frames, int type, const Real* RESTR
         for (int c = 0; c < channels; ++c) {
             const Offset place = frame + static_cast<Offset>(c) * area + i;
             if (inside) {
-                const Offset corner = frame + (static_cast<Offset>(row) * width + column) * channels;
+                const Offset corner =
+                    frame + (static_cast<Offset>(row) * width + column) * channels;
                 const double value =
                     sampled(frames, type, corner + c, channels, width * channels, a, b);
                 store(value, out, out_type, place);
@@ -250,11 +269,13 @@ DEVICE void describe(const Real* RESTRICT fields, int height, int width, double*
             // Sums of derivatives are differences of the borders; Sobel's filter weighs them by 8.
             double sum = 0;
             for (int y = 0; y < height; ++y) {
-                const Real *first = w + 2 * static_cast<Offset>(y) * width, *last = first + 2 * (width - 1);
+                const Real *first = w + 2 * static_cast<Offset>(y) * width,
+                           *last = first + 2 * (width - 1);
                 sum += static_cast<double>(*last) - static_cast<double>(*first);
             }
             for (int x = 0; x < width; ++x) {
-                const Real *first = w + 2 * x + 1, *last = first + 2 * static_cast<Offset>(height - 1) * width;
+                const Real *first = w + 2 * x + 1,
+                           *last = first + 2 * static_cast<Offset>(height - 1) * width;
                 sum += static_cast<double>(*last) - static_cast<double>(*first);
             }
             across = sum;
@@ -279,32 +300,30 @@ DEVICE void describe(const Real* RESTRICT fields, int height, int width, double*
     }
 }
 
-#define EXPORT_FRAMES(name, Real)                                                              \
-    EXPORT(scale_and_smooth_down_##name,                                                       \
-           (const void* frames, int type, int channels, int height, int width,                 \
-            const double* factor, const double* offset, int clip, const int* radius,           \
-            const double* kernels, int stride, Real* out),                                     \
-           (scale_and_smooth_down<Real>(                                                       \
-               frames, type, channels, height, width,                                          \
-               Smoothing{factor, offset, clip, radius, kernels, stride}, out)))                \
-    EXPORT(smooth_across_##name,                                                               \
-           (const Real* planes, int channels, int height, int width, const int* radii,         \
-            const double* kernels, int stride, Real* out),                                     \
-           smooth_across<Real>(planes, channels, height, width, radii, kernels, stride, out))  \
-    EXPORT(smooth_in_time_##name,                                                              \
-           (const Real* planes, int count, int from, int channels, int area, const int* radii, \
-            const double* kernels, int stride, Real* out),                                     \
-           smooth_in_time<Real>(planes, count, from, channels, area, radii, kernels, stride,   \
-                                out))                                                          \
-    EXPORT(interleave_##name, (const Real* planes, int area, Real* out),                       \
-           interleave<Real>(planes, area, out))                                                \
-    EXPORT(warp_frames_##name,                                                                 \
-           (const void* frames, int type, const Real* fields, Offset field_step,               \
-            const void* fill, int channels, int height, int width, void* out, int out_type,    \
-            unsigned char* valid),                                                             \
-           warp_frames<Real>(frames, type, fields, field_step, fill, channels, height, width,  \
-                             out, out_type, valid))                                            \
-    EXPORT(describe_##name, (const Real* fields, int height, int width, double* out),          \
+#define EXPORT_FRAMES(name, Real)                                                                  \
+    EXPORT(scale_and_smooth_down_##name,                                                           \
+           (const void* frames, int type, int channels, int height, int width,                     \
+            const double* factor, const double* offset, int clip, const int* radius,               \
+            const double* kernels, int stride, Real* out),                                         \
+           (scale_and_smooth_down<Real>(frames, type, channels, height, width,                     \
+                                        Smoothing{factor, offset, clip, radius, kernels, stride},  \
+                                        out)))                                                     \
+    EXPORT(smooth_across_##name,                                                                   \
+           (const Real* planes, int channels, int height, int width, const int* radii,             \
+            const double* kernels, int stride, Real* out),                                         \
+           smooth_across<Real>(planes, channels, height, width, radii, kernels, stride, out))      \
+    EXPORT(smooth_in_time_##name,                                                                  \
+           (const Real* planes, int count, int from, int channels, int area, const int* radii,     \
+            const double* kernels, int stride, Real* out),                                         \
+           smooth_in_time<Real>(planes, count, from, channels, area, radii, kernels, stride, out)) \
+    EXPORT(interleave_##name, (const Real* planes, int area, Real* out),                           \
+           interleave<Real>(planes, area, out))                                                    \
+    EXPORT(warp_frames_##name,                                                                     \
+           (const void* frames, int type, const Real* fields, Offset field_step, const void* fill, \
+            int channels, int height, int width, void* out, int out_type, unsigned char* valid),   \
+           warp_frames<Real>(frames, type, fields, field_step, fill, channels, height, width, out, \
+                             out_type, valid))                                                     \
+    EXPORT(describe_##name, (const Real* fields, int height, int width, double* out),              \
            describe<Real>(fields, height, width, out))
 EXPORT_FRAMES(f32, float)
 EXPORT_FRAMES(f64, double)

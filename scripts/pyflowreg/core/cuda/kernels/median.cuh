@@ -2,14 +2,16 @@
 
 constexpr int WINDOW = 25;
 
-template <class Real> DEVICE void exchange(Real& a, Real& b) {
+template <class Real>
+DEVICE void exchange(Real& a, Real& b) {
     const Real low = smaller(a, b), high = larger(a, b);
     a = low;
     b = high;
 }
 
 // Of `N` values the smallest comes first and the largest last.
-template <int N, class Real> DEVICE void ends(Real* v) {
+template <int N, class Real>
+DEVICE void ends(Real* v) {
 #pragma unroll
     for (int k = 0; k < N / 2; ++k) exchange(v[k], v[N - 1 - k]);
     // The smaller ones of the pairs are in the first half, with an odd one in the middle of both.
@@ -21,15 +23,19 @@ template <int N, class Real> DEVICE void ends(Real* v) {
 
 // Of so many values that the median is not an end of any `N` of them: both ends are dropped, and
 // the next value takes the place of one of them.
-template <int N> struct Forget {
-    template <class Real> DEVICE Real median(Real* v, const Real* next) {
+template <int N>
+struct Forget {
+    template <class Real>
+    DEVICE Real median(Real* v, const Real* next) {
         ends<N>(v);
         v[0] = *next;
         return Forget<N - 1>::median(v, next + 1);
     }
 };
-template <> struct Forget<3> {
-    template <class Real> DEVICE Real median(Real* v, const Real*) {
+template <>
+struct Forget<3> {
+    template <class Real>
+    DEVICE Real median(Real* v, const Real*) {
         ends<3>(v);
         return v[1];
     }
@@ -78,14 +84,14 @@ DEVICE void median_planes(const Real* RESTRICT planes, const int* RESTRICT broke
     }
 }
 
-#define EXPORT_MEDIAN(name, Real)                                                            \
-    EXPORT(add_increments_##name,                                                            \
-           (const Real* increments, const int* broken, int height, int width, int filtered,  \
-            Real nothing, const Real* field, Real* out),                                     \
-           (add_increments<Real>(increments, broken, height, width, filtered, nothing, field, \
-                                 out)))                                                      \
-    EXPORT(median_planes_##name,                                                             \
-           (const Real* planes, const int* broken, int height, int width, Real* out),        \
+#define EXPORT_MEDIAN(name, Real)                                                                 \
+    EXPORT(                                                                                       \
+        add_increments_##name,                                                                    \
+        (const Real* increments, const int* broken, int height, int width, int filtered,          \
+         Real nothing, const Real* field, Real* out),                                             \
+        (add_increments<Real>(increments, broken, height, width, filtered, nothing, field, out))) \
+    EXPORT(median_planes_##name,                                                                  \
+           (const Real* planes, const int* broken, int height, int width, Real* out),             \
            median_planes<Real>(planes, broken, height, width, out))
 EXPORT_MEDIAN(f32, float)
 EXPORT_MEDIAN(f64, double)

@@ -52,11 +52,11 @@ DEVICE void lower_quartile(const Real* RESTRICT energies, int count, double* out
     FOR_BLOCK(i, 1) out[blockIdx.x] = static_cast<double>(number_of(found));
 }
 
-#define EXPORT_NOISE(name, Real)                                                           \
-    EXPORT(block_energies_##name,                                                          \
-           (const Real* planes, int height, int width, Real cx, Real cy, Real* out),       \
-           block_energies<Real>(planes, height, width, cx, cy, out))                       \
-    EXPORT(lower_quartile_##name, (const Real* energies, int count, double* out),          \
+#define EXPORT_NOISE(name, Real)                                                     \
+    EXPORT(block_energies_##name,                                                    \
+           (const Real* planes, int height, int width, Real cx, Real cy, Real* out), \
+           block_energies<Real>(planes, height, width, cx, cy, out))                 \
+    EXPORT(lower_quartile_##name, (const Real* energies, int count, double* out),    \
            lower_quartile<Real>(energies, count, out))
 EXPORT_NOISE(f32, float)
 EXPORT_NOISE(f64, double)

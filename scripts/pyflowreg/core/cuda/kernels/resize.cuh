@@ -51,19 +51,18 @@ DEVICE void resize_across(const In* RESTRICT planes, int size, const int* RESTRI
     }
 }
 
-#define EXPORT_RESIZE(name, In, Real)                                                        \
-    EXPORT(mark_varying_##name, (const In* planes, int size, int* varying),                  \
-           (mark_varying<In, Real>(planes, size, varying)))                                  \
-    EXPORT(resize_down_##name,                                                               \
-           (const In* planes, int rows, int width, int height, const int* taps,              \
-            const Real* weights, int count, Real* out),                                      \
-           (resize_down<In, Real>(planes, rows, width, height, taps, weights, count, out)))  \
-    EXPORT(resize_across_##name,                                                             \
-           (const In* planes, int size, const int* varying, const Real* middle, int columns, \
-            int height, int width, const int* taps, const Real* weights, int count,          \
-            Real* out),                                                                      \
-           (resize_across<In, Real>(planes, size, varying, middle, columns, height, width,   \
-                                    taps, weights, count, out)))
+#define EXPORT_RESIZE(name, In, Real)                                                            \
+    EXPORT(mark_varying_##name, (const In* planes, int size, int* varying),                      \
+           (mark_varying<In, Real>(planes, size, varying)))                                      \
+    EXPORT(resize_down_##name,                                                                   \
+           (const In* planes, int rows, int width, int height, const int* taps,                  \
+            const Real* weights, int count, Real* out),                                          \
+           (resize_down<In, Real>(planes, rows, width, height, taps, weights, count, out)))      \
+    EXPORT(resize_across_##name,                                                                 \
+           (const In* planes, int size, const int* varying, const Real* middle, int columns,     \
+            int height, int width, const int* taps, const Real* weights, int count, Real* out),  \
+           (resize_across<In, Real>(planes, size, varying, middle, columns, height, width, taps, \
+                                    weights, count, out)))
 EXPORT_RESIZE(f32_f32, float, float)
 EXPORT_RESIZE(f32_f64, float, double)
 EXPORT_RESIZE(f64_f32, double, float)

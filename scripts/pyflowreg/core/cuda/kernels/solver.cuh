@@ -18,7 +18,8 @@ constexpr int AHEAD = 4;  // anti-diagonals for which the second-level cache is 
 enum { DU, DV, SCALE_U, SCALE_V, COUPLING, RIGHT_U, RIGHT_V, LEFT, RIGHT, UP, DOWN };
 constexpr int SYSTEM = SCALE_U;
 
-template <class Real> struct LevelData {
+template <class Real>
+struct LevelData {
     // Of this frame, skewed: tensors (C, 6, size), Laplacian of the displacement (2, size) with a
     // quadratic smoothness term, increments (2, size).
     const Real* tensor;
@@ -44,7 +45,8 @@ template <class Real> struct LevelData {
 // The last `slots` anti-diagonals, of `length` points at most. In shared memory all numbers of a
 // point lie together (their count is odd, so that a warp finds them in different banks), in memory
 // of the device those of neighbouring points.
-template <class Real, bool ROBUST, bool SHARED> struct Ring {
+template <class Real, bool ROBUST, bool SHARED>
+struct Ring {
     static constexpr int PLANES = ROBUST ? DOWN + 1 : RIGHT_V + 1;
     static constexpr int STEP = SHARED ? PLANES : 1;
     Real* first;
@@ -62,14 +64,18 @@ DEVICE int slot_before(int slot, int steps, int slots) {
     return slot < steps ? slot - steps + slots : slot - steps;
 }
 
-template <class Real> DEVICE Real robust_weight(const Real (&j)[6], Real du, Real dv, Real a) {
+template <class Real>
+DEVICE Real robust_weight(const Real (&j)[6], Real du, Real dv, Real a) {
     const Real mixed = multiply_add(j[4], du, j[5] * dv) + j[3] * du * dv;
     const Real pure = multiply_add(j[0] * du, du, multiply_add(j[1] * dv, dv, j[2]));
     const Real value = multiply_add(mixed, Real(2), pure);
     return a * power((value > 0 ? value : Real(0)) + static_cast<Real>(EPSILON), a - Real(1));
 }
 
-template <class Real> struct Edges { Real left, right, up, down; };
+template <class Real>
+struct Edges {
+    Real left, right, up, down;
+};
 
 template <class Real>
 DEVICE Real weighted_laplacian(const Real* plane, int y, int x, int height, int width,
@@ -96,9 +102,9 @@ DEVICE void fold(const LevelData<Real>& data, Skewed level, int y, int x, int pl
             j[k] = data.tensor[static_cast<Offset>(c * 6 + k) * data.size + place];
         }
         const Real own = start ? data.starts[c] : robust_weight(j, du, dv, data.exponents[c]);
-        const Real given =
-            data.weight_step ? data.weights[static_cast<Offset>(c) * data.size + place]
-                             : data.weights[c];
+        const Real given = data.weight_step
+                               ? data.weights[static_cast<Offset>(c) * data.size + place]
+                               : data.weights[c];
         const Real factor = given * own;
         j11 = multiply_add(factor, j[0], j11);
         j22 = multiply_add(factor, j[1], j22);
@@ -256,7 +262,8 @@ DEVICE void pass(const LevelData<Real>& data, const Ring<Real, ROBUST, SHARED>& 
 }
 
 // The border around the displacement with the outermost increments, as before a sweep.
-template <class Real> DEVICE void old_rim(const LevelData<Real>& data, Skewed level) {
+template <class Real>
+DEVICE void old_rim(const LevelData<Real>& data, Skewed level) {
     const int height = level.height, width = level.width;
     const int stride = width + 2, area = (height + 2) * stride;
     FOR_BLOCK(item, 2 * 2 * (height + width + 2)) {
@@ -278,7 +285,8 @@ template <class Real> DEVICE void old_rim(const LevelData<Real>& data, Skewed le
 }
 
 // Robust weight of the smoothness term at every point and on the border around.
-template <class Real> DEVICE void update_smoothness(const LevelData<Real>& data, Skewed level) {
+template <class Real>
+DEVICE void update_smoothness(const LevelData<Real>& data, Skewed level) {
     const int height = level.height, width = level.width;
     const int stride = width + 2, area = (height + 2) * stride;
     FOR_BLOCK(i, 2 * height * width) {
@@ -364,30 +372,29 @@ DEVICE void solve(LevelData<Real> data, Skewed level, int fused, int iterations,
     }
 }
 
-#define EXPORT_SOLVE(name, Real)                                                               \
-    EXPORT_SOLVER(solve_##name,                                                                \
-           (const Real* tensor, const Real* laplacian, Real* unknowns, Real* kept,             \
-            const Real* weights, int weight_step, const Real* exponents, const Real* starts,   \
-            int channels, int height, int width, const int* base, int size, Real ax, Real ay,  \
-            int fused, int iterations, int update_lag, int length, Real* memory,               \
-            Offset memory_step),                                                               \
-           (solve<Real, false>(                                                                \
-               LevelData<Real>{tensor, laplacian, unknowns, kept, weights, weight_step,        \
-                               exponents, starts, channels, size, ax, ay},                     \
-               Skewed{height, width, base}, fused, iterations, update_lag, length, memory,     \
-               memory_step)))                                                                  \
-    EXPORT_SOLVER(solve_robust_##name,                                                         \
-           (const Real* tensor, Real* unknowns, Real* kept, const Real* weights,               \
-            int weight_step, const Real* exponents, const Real* starts, int channels,          \
-            int height, int width, const int* base, int size, Real ax, Real ay,                \
-            const Real* field, Real* rim, Real* psi, Real exponent, Real epsilon, Real cx,     \
-            Real cy, int fused, int iterations, int update_lag, int length, Real* memory,      \
-            Offset memory_step),                                                               \
-           (solve<Real, true>(                                                                 \
-               LevelData<Real>{tensor, nullptr, unknowns, kept, weights, weight_step,          \
-                               exponents, starts, channels, size, ax, ay, field, rim, psi,     \
-                               exponent, epsilon, cx, cy},                                     \
-               Skewed{height, width, base}, fused, iterations, update_lag, length, memory,     \
-               memory_step)))
+#define EXPORT_SOLVE(name, Real)                                                                   \
+    EXPORT_SOLVER(                                                                                 \
+        solve_##name,                                                                              \
+        (const Real* tensor, const Real* laplacian, Real* unknowns, Real* kept,                    \
+         const Real* weights, int weight_step, const Real* exponents, const Real* starts,          \
+         int channels, int height, int width, const int* base, int size, Real ax, Real ay,         \
+         int fused, int iterations, int update_lag, int length, Real* memory, Offset memory_step), \
+        (solve<Real, false>(                                                                       \
+            LevelData<Real>{tensor, laplacian, unknowns, kept, weights, weight_step, exponents,    \
+                            starts, channels, size, ax, ay},                                       \
+            Skewed{height, width, base}, fused, iterations, update_lag, length, memory,            \
+            memory_step)))                                                                         \
+    EXPORT_SOLVER(                                                                                 \
+        solve_robust_##name,                                                                       \
+        (const Real* tensor, Real* unknowns, Real* kept, const Real* weights, int weight_step,     \
+         const Real* exponents, const Real* starts, int channels, int height, int width,           \
+         const int* base, int size, Real ax, Real ay, const Real* field, Real* rim, Real* psi,     \
+         Real exponent, Real epsilon, Real cx, Real cy, int fused, int iterations, int update_lag, \
+         int length, Real* memory, Offset memory_step),                                            \
+        (solve<Real, true>(LevelData<Real>{tensor, nullptr, unknowns, kept, weights, weight_step,  \
+                                           exponents, starts, channels, size, ax, ay, field, rim,  \
+                                           psi, exponent, epsilon, cx, cy},                        \
+                           Skewed{height, width, base}, fused, iterations, update_lag, length,     \
+                           memory, memory_step)))
 EXPORT_SOLVE(f32, float)
 EXPORT_SOLVE(f64, double)

@@ -5,7 +5,7 @@
 
 constexpr int PITCH = TILE + 4;  // one less is odd: an anti-diagonal lies in different banks
 constexpr int TILE_AREA = (TILE + 2) * PITCH;
-constexpr int COMPONENTS = 6;    // J11, J22, J33, J12, J13, J23
+constexpr int COMPONENTS = 6;  // J11, J22, J33, J12, J13, J23
 
 struct Square {
     int top, left, height, width;
@@ -44,13 +44,17 @@ DEVICE void laplacian(const Real* RESTRICT field, Skewed level, int size, Real a
             const Real p = here[0];
             const Real across = ax * ((here[-1] - p) + (here[1] - p));
             const Real down = ay * ((here[-PITCH] - p) + (here[PITCH] - p));
-            out[static_cast<Offset>(blockIdx.y) * size + Skewed::place(level, y, x)] = across + down;
+            out[static_cast<Offset>(blockIdx.y) * size + Skewed::place(level, y, x)] =
+                across + down;
         }
     }
 }
 
 // The spacings as the terms need them; see pyflowreg.core.motion_tensor.
-template <class Real> struct Spacing { Real cx, cy, cxx, cyy, cxy; };
+template <class Real>
+struct Spacing {
+    Real cx, cy, cxx, cyy, cxy;
+};
 
 template <class Real>
 DEVICE void gradient_components(const Real* total, const Real* change, Spacing<Real> h, Real eps,
@@ -138,13 +142,15 @@ DEVICE void constancy(const Real* RESTRICT fixed, const Real* RESTRICT moving, i
 }
 
 // Smoothed step of the difference of a pixel's neighbour from it.
-template <class Real> DEVICE Real census_code(Real pixel, Real neighbour, Real distance, Real eps) {
+template <class Real>
+DEVICE Real census_code(Real pixel, Real neighbour, Real distance, Real eps) {
     const Real r = (neighbour - pixel) / distance;
     return Real(0.5) * (Real(1) + r / square_root(r * r + eps * eps));
 }
 
 // An image with its census codes.
-template <class Real> struct Coded {
+template <class Real>
+struct Coded {
     const Real* plane;
     int height, width;
 
@@ -160,8 +166,8 @@ template <class Real> struct Coded {
 // Brightness constancy of the eight census codes; see `constancy`.
 template <class Real>
 DEVICE void census(const Real* RESTRICT fixed, const Real* RESTRICT moving, int channels,
-                   Skewed level, int size, Real cx, Real cy, Real across, Real down,
-                   Real diagonal, Real eps, Real* RESTRICT out) {
+                   Skewed level, int size, Real cx, Real cy, Real across, Real down, Real diagonal,
+                   Real eps, Real* RESTRICT out) {
     const int height = level.height, width = level.width, area = height * width;
     const int channel = static_cast<int>(blockIdx.y) % channels;
     const Square square = Square::of_block(height, width);
@@ -224,28 +230,28 @@ DEVICE void unskewed(const Real* RESTRICT skewed, Skewed level, int size, Real* 
     }
 }
 
-#define EXPORT_TENSOR(name, Real)                                                             \
-    EXPORT(laplacian_##name,                                                                  \
-           (const Real* field, int height, int width, const int* base, int size, Real ax,     \
-            Real ay, Real* out),                                                              \
-           (laplacian<Real>(field, Skewed{height, width, base}, size, ax, ay, out)))          \
-    EXPORT(constancy_##name,                                                                  \
-           (const Real* fixed, const Real* moving, int channels, int height, int width,       \
-            const int* base, int size, int brightness, Real cx, Real cy, Real cxx, Real cyy,  \
-            Real cxy, double normaliser, double noise_weight, const double* fixed_energies,   \
-            const double* energies, Real* out),                                               \
-           (constancy<Real>(fixed, moving, channels, Skewed{height, width, base}, size,       \
-                            brightness, Spacing<Real>{cx, cy, cxx, cyy, cxy}, normaliser,     \
-                            noise_weight, fixed_energies, energies, out)))                    \
-    EXPORT(census_##name,                                                                     \
-           (const Real* fixed, const Real* moving, int channels, int height, int width,       \
-            const int* base, int size, Real cx, Real cy, Real across, Real down,              \
-            Real diagonal, Real eps, Real* out),                                              \
-           (census<Real>(fixed, moving, channels, Skewed{height, width, base}, size, cx, cy,  \
-                         across, down, diagonal, eps, out)))                                  \
-    EXPORT(unskewed_##name,                                                                   \
-           (const Real* skewed, int height, int width, const int* base, int size, Real* out,  \
-            int* broken),                                                                     \
+#define EXPORT_TENSOR(name, Real)                                                                  \
+    EXPORT(laplacian_##name,                                                                       \
+           (const Real* field, int height, int width, const int* base, int size, Real ax, Real ay, \
+            Real* out),                                                                            \
+           (laplacian<Real>(field, Skewed{height, width, base}, size, ax, ay, out)))               \
+    EXPORT(constancy_##name,                                                                       \
+           (const Real* fixed, const Real* moving, int channels, int height, int width,            \
+            const int* base, int size, int brightness, Real cx, Real cy, Real cxx, Real cyy,       \
+            Real cxy, double normaliser, double noise_weight, const double* fixed_energies,        \
+            const double* energies, Real* out),                                                    \
+           (constancy<Real>(fixed, moving, channels, Skewed{height, width, base}, size,            \
+                            brightness, Spacing<Real>{cx, cy, cxx, cyy, cxy}, normaliser,          \
+                            noise_weight, fixed_energies, energies, out)))                         \
+    EXPORT(census_##name,                                                                          \
+           (const Real* fixed, const Real* moving, int channels, int height, int width,            \
+            const int* base, int size, Real cx, Real cy, Real across, Real down, Real diagonal,    \
+            Real eps, Real* out),                                                                  \
+           (census<Real>(fixed, moving, channels, Skewed{height, width, base}, size, cx, cy,       \
+                         across, down, diagonal, eps, out)))                                       \
+    EXPORT(unskewed_##name,                                                                        \
+           (const Real* skewed, int height, int width, const int* base, int size, Real* out,       \
+            int* broken),                                                                          \
            (unskewed<Real>(skewed, Skewed{height, width, base}, size, out, broken)))
 EXPORT_TENSOR(f32, float)
 EXPORT_TENSOR(f64, double)

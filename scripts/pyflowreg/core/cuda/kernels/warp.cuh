@@ -36,7 +36,8 @@ DEVICE Real sample_anywhere(const Real* RESTRICT plane, double px, double py, in
     return static_cast<Real>(b[0] * rows[0] + b[1] * rows[1] + b[2] * rows[2] + b[3] * rows[3]);
 }
 
-template <class Real> DEVICE void inner_weights(Real t, Real (&w)[4]) {
+template <class Real>
+DEVICE void inner_weights(Real t, Real (&w)[4]) {
     const Real half = Real(0.5), one = Real(1), two = Real(2), near = Real(1.5), far = Real(2.5);
     w[0] = ((Real(0) - half * t + one) * t - half) * t;
     w[1] = (near * t - far) * t * t + one;
@@ -51,7 +52,8 @@ DEVICE Real sample_inner(const Real* RESTRICT plane, double px, double py, int w
     Real a[4], b[4];
     inner_weights(static_cast<Real>(px - base_x), a);
     inner_weights(static_cast<Real>(py - base_y), b);
-    const Real* corner = plane + (static_cast<int>(base_y) - 1) * width + static_cast<int>(base_x) - 1;
+    const Real* corner =
+        plane + (static_cast<int>(base_y) - 1) * width + static_cast<int>(base_x) - 1;
     Real total = 0;
 #pragma unroll
     for (int k = 0; k < 4; ++k) {
@@ -93,10 +95,10 @@ DEVICE void warp_level(const Real* RESTRICT moving, const Real* RESTRICT field,
     }
 }
 
-#define EXPORT_WARP(name, Real)                                                               \
-    EXPORT(warp_level_##name,                                                                 \
+#define EXPORT_WARP(name, Real)                                                                \
+    EXPORT(warp_level_##name,                                                                  \
            (const Real* moving, const Real* field, const Real* fill, int channels, int height, \
-            int width, double scale_x, double scale_y, Real* out),                            \
+            int width, double scale_x, double scale_y, Real* out),                             \
            warp_level<Real>(moving, field, fill, channels, height, width, scale_x, scale_y, out))
 EXPORT_WARP(f32, float)
 EXPORT_WARP(f64, double)
