@@ -18,7 +18,7 @@ PYTHON ?= $(shell for p in $(CANDIDATES); do \
 	if $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1; \
 	then command -v $$p; break; fi; done)
 
-.PHONY: help install install-cluster install-backends test-backends test-cluster test-kills test-faults test-reruns soak fuzz demo demo-2channel test test-all benchmark lint format clean clean-all
+.PHONY: help install install-cluster install-backends test-backends test-cluster test-gpu test-kills test-faults test-reruns soak fuzz demo demo-2channel test test-all benchmark lint format clean clean-all
 
 help: ## this list
 	@sed -n 's/^\([a-z0-9-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 24
@@ -103,6 +103,15 @@ fuzz: .venv/.installed-fuzz ## damaged files for every reader, SECONDS=1200 in a
 MINUTES ?= 20
 soak: $(INSTALLED) ## a session under kills, full disks, damage, changed settings for MINUTES=20 (SEED= repeats)
 	@PYTHONPATH=tests $(BIN)/python -m soak --minutes $(MINUTES) $(if $(SEED),--seed $(SEED)) $(ARGS)
+
+test-gpu: .venv/.installed-cuda ## the backend flowreg_cuda on this machine's GPU: tests, then speed (PEER= as in benchmark, ARGS=--profile)
+	@PYFLOWREG_TEST_GPU=1 $(BIN)/python -m pytest tests/cuda
+	@PYFLOWREG_REQUIRE_BACKENDS=flowreg_cuda-cuda:0 $(BIN)/python -m pytest -m backends -k flowreg_cuda tests
+	@$(BIN)/python tests/performance/gpu.py $(if $(PEER),--peer $(PEER)) $(ARGS)
+
+.venv/.installed-cuda: $(INSTALLED)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[dev,cuda]"
+	@touch $@
 
 # These tests mostly wait, so the three schedulers are tested at the same time.
 test-cluster: .venv/.installed-cluster ## sessions through real schedulers, if tests/cluster/install.sh installed them (REQUIRE=all: none is skipped)

@@ -182,6 +182,22 @@ def _diso_refuses(values: Values, precision: str) -> str | None:
     return None
 
 
+def _is_share(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 < value <= 1
+
+
+_CUDA_PARAMS = (
+    rules.device(("cuda",), "cuda:0"),
+    Param(
+        "max_memory",
+        0.8,
+        "a number above 0 and up to 1",
+        _is_share,
+        "Part of the GPU's memory, of what is free at the beginning, that frames may take.",
+        None,
+    ),
+)
+
 _TORCH_PARAMS = (
     rules.device(("cuda", "mps", "cpu"), "cuda:0"),
     Param(
@@ -278,9 +294,10 @@ _ENTRIES = (
         "the same results on an NVIDIA GPU",
         extra="cuda",
         imports=("cupy",),
-        params=(rules.device(("cuda",), "cuda:0"),),
+        params=_CUDA_PARAMS,
         uses_gpu=_is_gpu,
         devices=("cuda:0",),
+        warps=True,
         chunk_bytes=1536 * 2**20,
         needs=_cuda_needs,
     ),

@@ -262,10 +262,18 @@ class WarpedFrames:
     statistics: NDArray[np.float64]
 
 
+def source_type(stored: np.dtype[Any], dtype: np.dtype[Any]) -> np.dtype[Any]:
+    """Type in which frames of a stored type are sampled so that they become another type.
+
+    Samples are the same as if the frames had that type already.
+    """
+    exact = stored.name in DTYPES and stored.kind in "iu" and dtype.kind == "f"
+    return stored if exact else dtype
+
+
 def _source(frame: NDArray[Any], dtype: np.dtype[Any]) -> NDArray[Any]:
     """Planes (C, H, W) of a frame in a type whose samples become `dtype` as if it had that type."""
-    exact = frame.dtype.name in DTYPES and frame.dtype.kind in "iu" and dtype.kind == "f"
-    return planes(frame if exact else to_dtype(frame, dtype))
+    return planes(to_dtype(frame, source_type(frame.dtype, dtype)))
 
 
 def warp_frames(

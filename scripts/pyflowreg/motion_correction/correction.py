@@ -352,7 +352,9 @@ class RecordingCorrection:
                 return (start, None), shifts, described(first + start, w, warped)
 
             chunks = self._preprocess.raw_chunks(batch, begin)
-            yield from overlapped(correct_all, chunks, self._threads)
+            # Two at a time even with one thread: the backend computes one while the frames of the
+            # other come and go.
+            yield from overlapped(correct_all, chunks, max(self._threads, 2))
             return
 
         def correct(chunk: Chunk) -> _Computed:

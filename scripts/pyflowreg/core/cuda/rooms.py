@@ -1,0 +1,166 @@
+"""Memory and streams of a device, lent to threads, and work on as many frames at a time as fit."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from queue import LifoQueue
+from typing import TypeVar
+
+from pyflowreg.core.cuda.device import Device, DeviceMemoryError, Layout, Memory, Stream
+from pyflowreg.core.cuda.resizing import Arrays
+from pyflowreg.errors import BackendError
+
+logger = logging.getLogger(__name__)
+
+Result = TypeVar("Result")
+
+Reserve = Callable[[Layout, int], None]
+"""Makes room for so many frames."""
+
+Work = Callable[[Stream, Arrays, int, int], Result]
+"""Queues the work on frames from the first number to before the second."""
+
+WORKERS = 2
+"""Calls at the same time: one computes while the frames of the other come and go."""
+
+MOST_FRAMES = 2**14
+"""At a time; grids have less than 2^16 blocks for the planes of frames."""
+
+MB = 2**20
+
+
+class _Worker:
+    """A stream with memory that grows with what is asked for."""
+
+    def __init__(self, device: Device) -> None:
+        self._device = device
+        self._memory: Memory | None = None
+        self._size = 0
+        self.stream = device.stream()
+
+    def room(self, layout: Layout) -> Arrays:
+        """Give memory; what was in it before is lost."""
+        if self._memory is None or self._size < layout.size:
+            self._memory = None  # before the larger one is taken
+            self._memory = self._device.allocate(layout.size)
+            self._size = layout.size
+        return layout.place(self._memory)
+
+    def forget(self) -> None:
+        """Give the memory back once nothing that is under way needs it."""
+        self.stream.wait()
+        self._memory = None
+
+
+class Rooms:
+    """Does work on frames, part by part, in memory that is taken once.
+
+    Parameters
+    ----------
+    device : Device
+        Where.
+    share : float
+        Part of the memory that is free now that may be used.
+    """
+
+    def __init__(self, device: Device, share: float) -> None:
+        self._device = device
+        self._budget = max(int(device.free_bytes() * share) // WORKERS, 1)
+        self._idle: LifoQueue[_Worker] = LifoQueue()
+        for _ in range(WORKERS):
+            self._idle.put(_Worker(device))
+
+    def frames(self, reserve: Reserve, most: int) -> int:
+        """Frames that fit at a time, 1 to `most`."""
+        low, high = 1, max(min(most, MOST_FRAMES), 1)
+        while low < high:
+            middle = (low + high + 1) // 2
+            if self._size(reserve, middle) <= self._budget:
+                low = middle
+            else:
+                high = middle - 1
+        return low
+
+    @staticmethod
+    def _layout(reserve: Reserve, frames: int) -> Layout:
+        layout = Layout()
+        reserve(layout, frames)
+        return layout
+
+    def _size(self, reserve: Reserve, frames: int) -> int:
+        return self._layout(reserve, frames).size
+
+    def run(self, count: int, reserve: Reserve, work: Work[Result]) -> list[Result]:
+        """Do work on frames 0 to `count` - 1.
+
+        If memory does not suffice, it is all done again on half as many frames at a time.
+
+        Parameters
+        ----------
+        count : int
+            Number of frames.
+        reserve : callable
+            Makes room for a part of them.
+        work : callable
+            Queues the work on a part; what it returns is complete when this method returns.
+
+        Returns
+        -------
+        list
+            What `work` returned for the parts, in their order.
+
+        Raises
+        ------
+        BackendError
+            If the memory of the device does not suffice for a single frame.
+        """
+        while True:
+            frames = self.frames(reserve, count)
+            frames = -(-count // -(-count // frames))  # parts of about the same length
+            try:
+                with self._lent() as worker:
+                    room = worker.room(self._layout(reserve, frames))
+                    found = [
+                        work(worker.stream, room, begin, min(begin + frames, count))
+                        for begin in range(0, count, frames)
+                    ]
+                    worker.stream.wait()
+                    return found
+            except DeviceMemoryError:
+                self._halve(reserve, frames)
+
+    @contextmanager
+    def _lent(self) -> Iterator[_Worker]:
+        worker = self._idle.get()
+        finished = False
+        try:
+            yield worker
+            finished = True
+        finally:
+            try:
+                if not finished:
+                    worker.forget()
+            finally:
+                self._idle.put(worker)
+
+    def _halve(self, reserve: Reserve, frames: int) -> None:
+        size = self._size(reserve, frames)
+        free = self._device.free_bytes() / MB
+        if frames == 1:
+            raise BackendError(
+                f"{self._device.name} has {free:.0f} MB of free memory, which do not suffice for "
+                f"a single frame ({size / MB:.0f} MB and working memory). End other programs that "
+                "use this GPU, choose another with backend_params.device, or compute on the CPU "
+                "(flow_backend: flowreg)."
+            )
+        self._budget = min(self._budget, size // 2)
+        logger.warning(
+            "%s has not enough memory for %d frames at a time (%.0f MB, %.0f MB are free); going "
+            "on with half as many.",
+            self._device.name,
+            frames,
+            size / MB,
+            free,
+        )

@@ -1,0 +1,139 @@
+"""Memory of the GPU that does not suffice: fewer frames at a time, then a clear error."""
+
+import gc
+import logging
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+from cases import parameters, scene
+from numpy.testing import assert_array_equal
+
+from pyflowreg.core.backends import flowreg_cuda
+from pyflowreg.core.cuda.pinned import PinnedPool
+from pyflowreg.errors import BackendError
+
+PARAMS = {"device": "cuda:0", "max_memory": 0.8}
+
+
+@pytest.fixture
+def pair():
+    return scene(40, 40, frames=8)
+
+
+def per_frame(plan):
+    """Bytes that one frame takes."""
+    sizes = [plan._rooms._size(plan._flow.reserve, frames) for frames in (8, 16)]
+    return (sizes[1] - sizes[0]) // 8
+
+
+def test_as_many_frames_at_a_time_as_fit(machine, pair):
+    fixed, moving = pair
+    ample = machine()
+    plan = flowreg_cuda.create(PARAMS).prepare(fixed, parameters())
+    expected = plan.displacements(moving)
+    solved = ample.launched.count("solve_f32")
+    tight = machine(memory=12 * per_frame(plan))
+    small = flowreg_cuda.create(PARAMS).prepare(fixed, parameters())
+    tight.launched.clear()
+    assert_array_equal(small.displacements(moving), expected)
+    assert tight.launched.count("solve_f32") == 2 * solved  # half of 80 % for each of two calls
+    assert tight.taken <= 0.8 * tight.memory
+
+
+def test_halved_when_others_took_the_memory(machine, pair, caplog):
+    fixed, moving = pair
+    machine()
+    plan = flowreg_cuda.create(PARAMS).prepare(fixed, parameters())
+    expected = plan.displacements(moving)
+    found = machine(memory=40 * per_frame(plan))
+    crowded = flowreg_cuda.create(PARAMS).prepare(fixed, parameters())
+    found.memory = found.taken + 3 * per_frame(plan)
+    with caplog.at_level(logging.WARNING):
+        assert_array_equal(crowded.displacements(moving), expected)
+    assert "half as many" in caplog.text
+    assert "8 frames" in caplog.text
+    caplog.clear()
+    crowded.displacements(moving)  # it is remembered
+    assert not caplog.text
+
+
+def test_error_when_a_single_frame_does_not_fit(machine, pair):
+    fixed, moving = pair
+    found = machine()
+    plan = flowreg_cuda.create(PARAMS).prepare(fixed, parameters())
+    found.memory = found.taken + 1000
+    with pytest.raises(BackendError) as error:
+        plan.displacements(moving)
+    text = str(error.value)
+    assert "cuda:0" in text
+    assert "MB" in text
+    assert "flow_backend: flowreg" in text
+    found.memory = 2**31  # the others have ended
+    assert np.isfinite(plan.displacements(moving)).all()
+
+
+def test_memory_is_given_back(machine, pair):
+    fixed, moving = pair
+    found = machine()
+    plan = flowreg_cuda.create(PARAMS).prepare(fixed, parameters())
+    before = found.taken
+    assert before > 0
+    plan.displacements(moving)
+    assert found.taken > before
+    del plan
+    flowreg_cuda.backend_on.cache_clear()
+    gc.collect()
+    assert found.taken == 0
+
+
+def test_one_wait_per_chunk(machine, pair):
+    fixed, moving = pair
+    found = machine()
+    plan = flowreg_cuda.create(PARAMS).prepare(fixed, parameters())
+    waits = found.waits
+    plan.displacements(moving)
+    assert found.waits == waits + 1
+
+
+def test_two_threads_at_a_time(machine, pair):
+    fixed, moving = pair
+    machine()
+    plan = flowreg_cuda.create(PARAMS).prepare(fixed, parameters())
+    expected = [plan.displacements(frame[None]) for frame in moving]
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda frame: plan.displacements(frame[None]), moving))
+    assert_array_equal(found, expected)
+
+
+class _Block:
+    def __init__(self, made, size):
+        self._bytes = np.zeros(size, np.uint8)
+        self.ptr = self._bytes.ctypes.data
+        made.append(size)
+
+
+def test_page_locked_memory_is_used_again():
+    made = []
+    pool = PinnedPool(lambda size: _Block(made, size))
+    first = pool.empty((3, 4), np.float32)
+    view = np.moveaxis(first, 0, 1)[1:]
+    del first
+    view[...] = 5
+    second = pool.empty((3, 4), np.float32)  # the first is still seen
+    second[...] = 7
+    assert (view == 5).all()
+    del view, second
+    assert pool.empty((2, 5), np.float32).shape == (2, 5)
+    assert made == [48, 48]
+    pool.empty((100,), np.uint8)
+    assert made == [48, 48, 100]
+
+
+def test_ordinary_memory_where_none_can_be_locked():
+    def refuse(size):
+        raise MemoryError
+
+    array = PinnedPool(refuse).empty((2, 3), np.int16)
+    assert array.shape == (2, 3)
+    assert array.dtype == np.int16
