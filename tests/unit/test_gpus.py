@@ -57,6 +57,16 @@ def test_every_job_has_its_own(tmp_path):
     assert again.stdout.split()[0] == "4"
 
 
+def test_a_link_in_the_folder_of_all_users_is_not_followed(tmp_path, monkeypatch):
+    monkeypatch.setattr(gpus.tempfile, "gettempdir", lambda: str(tmp_path))
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
+    (tmp_path / "precious").write_text("data")
+    (tmp_path / f"pyflowreg-{os.getuid()}-gpu-0.lock").symlink_to(tmp_path / "precious")
+    assert gpus.claim_gpu() == "1"
+    os.close(gpus._held.pop())
+    assert (tmp_path / "precious").read_text() == "data"
+
+
 def test_one_gpu_is_no_choice(monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "5")
     assert gpus.claim_gpu() is None
@@ -71,6 +81,8 @@ def test_one_gpu_is_no_choice(monkeypatch):
         ("", {"flow_backend": "flowreg_torch"}, 1, 8),
         ("0,1", {"flow_backend": "flowreg_cuda", "n_workers": 3}, 2, 3),
         ("0,1", {}, 0, 8),
+        ("0,1", {"flow_backend": "flowreg_cuda", "backend_params": {"device": "cuda:1"}}, 1, 8),
+        ("0,1", {"flow_backend": "flowreg_torch", "backend_params": {"device": "cpu"}}, 0, 8),
     ],
 )
 def test_cores_are_shared_among_gpus(monkeypatch, visible, settings, here, threads):

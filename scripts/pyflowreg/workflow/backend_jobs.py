@@ -28,6 +28,23 @@ def gpus_of(config: SessionConfig) -> int:
     return int(uses_gpu(config.flow_backend, config.backend_params))
 
 
+def names_one_gpu(config: SessionConfig) -> bool:
+    """Return whether all jobs shall use one of several GPUs, as with ``device: cuda:1``.
+
+    Parameters
+    ----------
+    config : SessionConfig
+        The session.
+
+    Returns
+    -------
+    bool
+        False for the first one, which is the default: of those a job may use.
+    """
+    device = str(BACKENDS[config.flow_backend].values(config.backend_params).get("device", ""))
+    return gpus_of(config) > 0 and device.partition(":")[2] not in ("", "0")
+
+
 class BackendJobs:
     """The part of a plan that follows from `flow_backend` and `backend_params`.
 
@@ -73,4 +90,6 @@ class BackendJobs:
     @cached_property
     def gpus_here(self) -> int:
         """GPUs of this machine, at least 1, that jobs may use at the same time; 0 if none does."""
+        if names_one_gpu(self.config):
+            return 1
         return max(1, len(visible_gpus())) if self.gpus else 0

@@ -13,15 +13,14 @@ import re
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import IO
 
 VARIABLE = "CUDA_VISIBLE_DEVICES"
 DEVICES = Path("/dev")
 
 logger = logging.getLogger(__name__)
 
-_held: list[IO[str]] = []
-"""Locks of this process; closed, and so given back, when it ends."""
+_held: list[int] = []
+"""Descriptors of the locks of this process; closed, and so given back, when it ends."""
 
 
 def visible_gpus() -> list[str]:
@@ -63,13 +62,8 @@ def claim_gpu(gpus: Sequence[str] | None = None) -> str | None:
         return None
     for gpu in gpus:
         name = f"pyflowreg-{os.getuid()}-gpu-{re.sub(r'[^A-Za-z0-9-]', '_', gpu)}.lock"
-        lock = (Path(tempfile.gettempdir()) / name).open("w", encoding="ascii")
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            lock.close()
+        if not _taken(Path(tempfile.gettempdir()) / name):
             continue
-        _held.append(lock)
         os.environ[VARIABLE] = gpu
         logger.info("GPU %s of %s.", gpu, ", ".join(gpus))
         return gpu
@@ -79,3 +73,17 @@ def claim_gpu(gpus: Sequence[str] | None = None) -> str | None:
         len(gpus),
     )
     return None
+
+
+def _taken(path: Path) -> bool:
+    """Lock a file in a folder where everybody may write: never through a link."""
+    descriptor = -1
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        if descriptor >= 0:
+            os.close(descriptor)
+        return False
+    _held.append(descriptor)
+    return True

@@ -103,9 +103,10 @@ def job_context(snakemake: Any) -> Iterator[Job]:
     _log_start(name, snakemake)
     try:
         check_import_origin(snakemake.scriptdir)
+        job = Job(snakemake)
         if snakemake.resources.get("gpu"):
-            claim_gpu()
-        yield Job(snakemake)
+            _choose_gpu(job)
+        yield job
     except PyflowregError as error:
         logger.error("%s", error)
         _note_failure(snakemake, str(error))
@@ -166,6 +167,13 @@ def _limit_threads(threads: int) -> None:
     """Give numba and BLAS the threads Snakemake reserved; both read this when first imported."""
     for variable in THREAD_VARIABLES:
         os.environ[variable] = str(max(1, threads))
+
+
+def _choose_gpu(job: Job) -> None:
+    from pyflowreg.workflow.backend_jobs import names_one_gpu
+
+    if not names_one_gpu(job.config):
+        claim_gpu()
 
 
 def _log_start(name: str, snakemake: Any) -> None:
