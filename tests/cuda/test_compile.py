@@ -16,7 +16,7 @@ from pyflowreg.core.cuda.sources import KERNELS, OPTIONS, kernel_source
 
 ARCHITECTURES = (70, 80, 90)
 THOROUGH = bool(os.environ.get("PYFLOWREG_ALL_ARCHITECTURES"))
-EXPORT = re.compile(r"EXPORT(?:_SOLVER|_LARGE)?\((\w+)##name")
+EXPORT = re.compile(r"EXPORT(?:_SOLVER|_LARGE)?\([\s\\]*(\w+)##name")
 
 
 def exported():
