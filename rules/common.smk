@@ -84,7 +84,7 @@ if HEAD:
     head = Head(PLAN, Path(workflow.basedir))
     remark = head.prepare()
     if remark:
-        logger.info(remark)
+        logger.warning(remark)
     # All at once, before Snakemake looks for them: a job for each would take a second per recording.
     head.write_headers(check_headers())
 
@@ -99,7 +99,7 @@ elif workflow.is_main_process and not DRY_RUN:
     except PyflowregError as error:
         stop(error)
     if remark:
-        logger.info(remark)
+        logger.warning(remark)
 
 # Results that were damaged since they were made: without their records they are made again.
 DAMAGED = find_damage(PLAN) if workflow.is_main_process else []

@@ -23,7 +23,7 @@ from .processes import Order, Run
 SIMULATED = SimulationConfig(n_recordings=3, n_frames=40, height=64, width=64)
 FLOW = {
     "quality_setting": "quality",
-    "iterations": 10,
+    "iterations": 200,  # so that much of a run is stage 1, between two saves
     "reference_frames": [0, 1, 2, 3],
     "buffer_size": 6,
 }

@@ -133,8 +133,10 @@ def test_every_format_goes_on(config, monkeypatch, tmp_path, format_):
 
     whole = run()
     steps = faults.in_child(run).steps
-    for fifth in range(1, 5):
-        assert faults.in_child(run, fifth * steps // 5).killed
+    for eighth in range(
+        1, 5
+    ):  # how often it saves, and so the number of steps, is not always the same
+        assert faults.in_child(run, eighth * steps // 8).killed
         assert run() == whole
 
 

@@ -2,6 +2,7 @@
 
 import logging
 from pathlib import Path
+from unittest.mock import Mock
 
 import h5py
 import numpy as np
@@ -327,6 +328,25 @@ def test_a_failure_leaves_no_half_video(finished, monkeypatch):
         stage3.run_stage3(finished)
     left = [path.name for path in (finished.root / "final_results").iterdir()]
     assert not [name for name in left if "hdf5" in name or name.startswith(".")]
+
+
+def test_an_outdated_video_of_a_failed_run_does_not_stay_beside_another_format(
+    finished, monkeypatch
+):
+    """Its record is gone by then, so nothing would tell what it is."""
+    results = finished.root / "final_results"
+    other = finished.model_copy()
+    other.sigma_smooth = 2.5
+    run_stage2(other)
+    with monkeypatch.context() as patch:
+        patch.setattr(aligned_video, "_write_video", Mock(side_effect=OSError(28, "No space")))
+        with pytest.raises(OSError, match="No space"):
+            stage3.run_stage3(other)
+    other.align_output_format = "HDF5"
+    stage3.run_stage3(other)
+    assert {path.name for path in results.glob("aligned_*")} == {
+        f"aligned_{name}.hdf5" for name in NAMES
+    }
 
 
 def test_saved_fields_that_lead_to_another_centre(finished):

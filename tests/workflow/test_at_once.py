@@ -55,6 +55,12 @@ def test_jobs_of_a_killed_run_that_are_at_work(finished: Workspace, monkeypatch:
     assert result.status == 0, result.text
     assert result.jobs == {"stage3_align": 1}
     assert not owner.path.exists()
+    # Killed with nothing left to do, it leaves its note and the session's lock.
+    owner.path.write_text(str(DEAD).replace("'", '"'))
+    plan.paths.lock.touch()
+    result = finished.snakemake()
+    assert "Nothing to be done" in result.text
+    assert not plan.paths.lock.exists()
 
 
 SECONDS = {"cli": ("cli", "snakemake"), "snakemake": ("cli", "snakemake", "elsewhere")}

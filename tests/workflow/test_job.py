@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from pyflowreg.workflow import resources, scale
+from pyflowreg.workflow.termination import never_wait_for_a_lock_in_a_signal
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 SCRIPT = """
@@ -25,8 +26,12 @@ class Wildcards(dict):
     def __iter__(self):
         return iter(self.values())
 
+class Inputs(list):
+    def get(self, name):
+        return {headers!r} if name == "headers" else None
+
 snakemake = types.SimpleNamespace(
-    log=[{log!r}], input=[], threads=3, rule="some_rule", config={{}},
+    log=[{log!r}], input=Inputs(), threads=3, rule="some_rule", config={config!r},
     wildcards=Wildcards(recording="rec 1"),
     resources={{"mem_mb": 700}}, scriptdir={scripts!r},
 )
@@ -35,11 +40,23 @@ with job_context(snakemake):
 """
 
 
-def run_job(folder: Path, body: str, **environment: str) -> tuple[int, str, str]:
+def run_job(
+    folder: Path,
+    body: str,
+    headers: list[str] | None = None,
+    config: dict[str, str] | None = None,
+    **environment: str,
+) -> tuple[int, str, str]:
     """Run a job body; return its exit status, what the terminal showed, and the log."""
     log = folder / "some_rule.log"
     indented = "\n".join(f"    {line}" for line in body.splitlines())
-    script = SCRIPT.format(log=str(log), scripts=str(REPOSITORY / "scripts"), body=indented)
+    script = SCRIPT.format(
+        log=str(log),
+        scripts=str(REPOSITORY / "scripts"),
+        body=indented,
+        headers=headers,
+        config=config or {},
+    )
     done = subprocess.run(
         [sys.executable, "-c", script],
         env={**os.environ, **environment},
@@ -112,6 +129,39 @@ def test_a_header_is_read_again_only_after_a_change(
     with pytest.raises(FileNotFoundError) as error:
         resources.read_header(str(path))
     assert error.value.filename == str(path), "Snakemake looks for it among the inputs"
+
+
+@pytest.mark.parametrize(("there", "named"), [("ab", "c"), ("abcd", "d"), ("abc", None)])
+def test_recordings_that_come_and_go_while_the_workflow_runs(
+    tmp_path: Path, there: str, named: str | None
+) -> None:
+    for name in there:
+        (tmp_path / f"{name}.tif").touch()
+    headers = [str(tmp_path / "compensated_outputs" / name / "inspect.json") for name in "abc"]
+    status, terminal, _ = run_job(tmp_path, "pass", headers, {"root": str(tmp_path)})
+    if named is None:
+        assert (status, terminal) == (0, "")
+        return
+    assert status == 2
+    assert f"some_rule rec 1: {named}: added or taken away while the workflow ran" in terminal
+    assert "Traceback" not in terminal
+
+
+def test_sigterm_while_snakemake_holds_its_lock(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As it does in the main thread, where handlers of signals run, for each job that has ended."""
+    from snakemake.scheduling.job_scheduler import JobScheduler
+
+    plain = inspect.unwrap(JobScheduler.exit_gracefully)
+    monkeypatch.setattr(JobScheduler, "exit_gracefully", plain)
+    never_wait_for_a_lock_in_a_signal()
+    scheduler = JobScheduler.__new__(JobScheduler)
+    scheduler._lock = threading.Lock()
+    scheduler._open_jobs = threading.Semaphore(0)
+    scheduler._user_kill = None
+    with scheduler._lock:
+        scheduler.exit_gracefully(15, None)
+    assert scheduler._open_jobs.acquire(timeout=30)
+    assert scheduler._user_kill == "graceful"
 
 
 def test_one_timer_at_a_time_looks_for_jobs_that_can_start(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -62,7 +62,7 @@ def lines_before(stream: Any, awaited: str) -> str:
 
 @pytest.mark.parametrize(("signum", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_told_to_stop_it_saves_and_ends(tmp_path: Path, signum: int, status: int) -> None:
-    frames = np.random.default_rng(0).integers(0, 4000, (400, 64, 64)).astype(np.uint16)
+    frames = np.random.default_rng(0).integers(0, 4000, (2000, 64, 64)).astype(np.uint16)
     (tmp_path / "session").mkdir()
     tifffile.imwrite(tmp_path / "session" / "long.tif", frames, photometric="minisblack")
     workspace = Workspace(tmp_path)
@@ -89,7 +89,7 @@ def test_told_to_stop_it_saves_and_ends(tmp_path: Path, signum: int, status: int
         stopped = re.search(r"Stopped after frame ([0-9]+)", text)
         assert stopped, before + text
         frame = int(stopped[1])
-        awaited = f"Going on from frame {frame} of 400."
+        awaited = f"Going on from frame {frame} of 2000."
         if frame > frames_done[-1]:
             frames_done.append(frame)
         if len(frames_done) == 3:

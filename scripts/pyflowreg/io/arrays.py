@@ -8,7 +8,6 @@ from __future__ import annotations
 import errno
 import lzma
 import math
-import struct
 import tokenize
 import zipfile
 import zlib
@@ -20,23 +19,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pyflowreg.errors import InputError, UnreadableError
-from pyflowreg.io.safety import LARGEST_FRAME, check_regular
+from pyflowreg.io.safety import LARGEST_FRAME, PARSER_ERRORS, check_regular
 
 # What damaged archives and headers make zipfile, NumPy and the parser of headers raise.
 _DAMAGE = (
-    ArithmeticError,
-    AttributeError,
-    EOFError,
-    LookupError,
-    MemoryError,
-    NotImplementedError,
-    OSError,
-    RuntimeError,
-    SyntaxError,
-    TypeError,
-    ValueError,
+    *PARSER_ERRORS,
     lzma.LZMAError,
-    struct.error,
     tokenize.TokenError,
     zipfile.BadZipFile,
     zlib.error,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import struct
 import warnings
 from pathlib import Path
 from typing import Any
@@ -13,26 +12,13 @@ from numpy.typing import NDArray
 
 from pyflowreg.errors import InputError
 from pyflowreg.io.arrays import read_npy
-from pyflowreg.io.safety import check_regular
+from pyflowreg.io.safety import PARSER_ERRORS, check_regular
 
 # Formats of which Pillow decodes the pixels itself. It hands others, such as PostScript, to
 # programs of this machine.
 _FORMATS = ("PNG", "JPEG", "JPEG2000", "BMP", "GIF", "PPM", "WEBP")
 _TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
-_DAMAGE = (
-    ArithmeticError,
-    AttributeError,
-    EOFError,
-    LookupError,
-    MemoryError,
-    OSError,
-    RuntimeError,
-    SyntaxError,
-    TypeError,
-    ValueError,
-    struct.error,
-    Warning,
-)
+_DAMAGE = (*PARSER_ERRORS, Warning)
 
 
 def read_image(path: Path, values: int) -> NDArray[Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import stat
+import struct
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,6 +14,22 @@ from pyflowreg.errors import InputError
 LARGEST_FRAME = 2**30
 """Bytes of a frame, or of what must be decompressed to read one. Correcting a frame takes some
 fifty times its size; a header that promises more is damaged, or made to exhaust the memory."""
+
+PARSER_ERRORS = (
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    EOFError,
+    LookupError,
+    MemoryError,
+    OSError,
+    RuntimeError,
+    SyntaxError,
+    TypeError,
+    ValueError,
+    struct.error,
+)
+"""What libraries raise for damaged files, besides errors of their own."""
 
 _KINDS = (
     (stat.S_ISFIFO, "a named pipe"),

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 import re
-import struct
 import zlib
 from pathlib import Path
 from typing import Any
@@ -16,26 +15,11 @@ from typing import Any
 import tifffile
 
 from pyflowreg.errors import InputError
-from pyflowreg.io.safety import check_frame
+from pyflowreg.io.safety import PARSER_ERRORS, check_frame
 
 # What damaged tags, page lists and compressed data make tifffile and the codecs raise.
 # imagecodecs' errors and TiffFileError derive from RuntimeError and ValueError.
-DAMAGE = (
-    tifffile.TiffFileError,
-    ArithmeticError,
-    AssertionError,
-    AttributeError,
-    EOFError,
-    LookupError,
-    MemoryError,
-    OSError,
-    RuntimeError,
-    SyntaxError,
-    TypeError,
-    ValueError,
-    struct.error,
-    zlib.error,
-)
+DAMAGE = (*PARSER_ERRORS, tifffile.TiffFileError, zlib.error)
 # Kinds of files by other makers than of two-photon microscopes, and two that consist of several.
 _OTHER_KINDS = (
     "avs", "bif", "eer", "indica", "mdgel", "mmstack", "ndpi", "ndtiff", "nih", "philips", "qpi",

@@ -144,16 +144,27 @@ class Checkpoint:
         OutputError
             If it cannot be written, or another run has taken the folder over.
         """
-        if not self._lock.is_held:
-            raise OutputError(
-                f"{self.folder} was taken over by another run of the same recording: this one "
-                "stops. Run only one at a time"
-            )
+        self._check_owner()
         arrays: dict[str, Any] = {
             f"of {name}": np.array(value) for name, value in self._made_of.items()
         }
         arrays |= state
         arrays[DIGEST] = np.array(_digest(arrays))
+        try:
+            self._replace_record(arrays)
+        except OutputError:
+            self._check_owner()  # another run may have removed the folder in this moment
+            raise
+        self._saved = time.monotonic()
+
+    def _check_owner(self) -> None:
+        if not self._lock.is_held:
+            raise OutputError(
+                f"{self.folder} was taken over by another run of the same recording: this one "
+                "stops. Run only one at a time"
+            )
+
+    def _replace_record(self, arrays: Mapping[str, Any]) -> None:
         path = self.folder / RECORD
         new = path.with_suffix(f".{uuid.uuid4().hex[:8]}")
         with writing(path):
@@ -167,7 +178,6 @@ class Checkpoint:
                 with contextlib.suppress(OSError):
                     new.unlink(missing_ok=True)
             sync_folder(self.folder)
-        self._saved = time.monotonic()
 
     @contextlib.contextmanager
     def files(self, paths: Sequence[Path], finish: Callable[[], State]) -> Iterator[list[Path]]:

@@ -226,9 +226,19 @@ def _remove_outdated(config: SessionConfig, name: str, centre: str, sources: Any
     record = video_record(other, name, centre)
     if record.family() and record.sources != sources:
         video = recording_paths(other, name).aligned
-        record.withdraw()
-        remove_file(video)
+        _remove(video, record)
         logger.info("%s was made with other settings or frames, and is removed.", video)
+
+
+def _remove(video: Path, record: Record) -> None:
+    """Remove a video of ours that is outdated; those of other programs have no record.
+
+    In this order: what was killed in between is done by the next run, in whatever format. A video
+    without its record would stay beside the new ones.
+    """
+    if record.family():
+        remove_file(video)
+    record.withdraw()
 
 
 def align_recording(
@@ -297,7 +307,7 @@ def _align(
         logger.info("%s is already aligned.", recording.name)
         keep_younger([paths.aligned, record.path], [compensated, middle.temporal_average])
         return paths.aligned
-    record.withdraw()
+    _remove(paths.aligned, record)
     if displacement is not None:
         # Not what the saved field gives, and made again with that.
         return _write_video(config, files, compensated, displacement, reference, threads)

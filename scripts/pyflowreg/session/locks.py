@@ -58,6 +58,20 @@ def session_lock(config: SessionConfig, *, alone: bool = False) -> Iterator[None
             _held.reset(token)
 
 
+def remove_left_lock(config: SessionConfig) -> None:
+    """Remove the file of a session's lock if a run that was killed has left it.
+
+    Raises
+    ------
+    OutputError
+        If that is impossible.
+    """
+    path = session_paths(config).lock
+    if path.exists() and holder(path) is None:
+        with FileLock(path, f"The session {config.root}"):
+            pass  # whoever gives it back removes it
+
+
 def stage2_lock(config: SessionConfig) -> FileLock:
     """Lock for whoever writes the fields of a session."""
     paths = session_paths(config)

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import pyflowreg
 from pyflowreg.cluster.jobbook import FOLDER_VARIABLE, INPUT_ERROR, JobBook, slot_of
 from pyflowreg.core.compilation.log import compile_log
-from pyflowreg.errors import PyflowregError
+from pyflowreg.errors import InputError, PyflowregError
 from pyflowreg.stopping import INTERRUPTED, stop_on_sigterm
 from pyflowreg.workflow.gpus import claim_gpu
 from pyflowreg.workflow.guard import check_import_origin
@@ -70,6 +70,25 @@ class Job:
         """Recording that the job's wildcard names."""
         return self._plan.recording(self._snakemake.wildcards.recording)
 
+    def check_recordings(self) -> None:
+        """Make sure that a job for the whole session works on what the workflow started with.
+
+        Raises
+        ------
+        InputError
+            Naming recordings that were added or have vanished since.
+        """
+        headers = self._snakemake.input.get("headers")
+        if headers is None:
+            return
+        before = {Path(str(header)).parent.name for header in headers}
+        changed = before ^ {recording.name for recording in self._plan.recordings}
+        if changed:
+            raise InputError(
+                f"{', '.join(sorted(changed))}: added or taken away while the workflow ran, which "
+                "works on the recordings that were there at its start. Run it again."
+            )
+
 
 @contextmanager
 def job_context(snakemake: Any) -> Iterator[Job]:
@@ -104,6 +123,7 @@ def job_context(snakemake: Any) -> Iterator[Job]:
     try:
         check_import_origin(snakemake.scriptdir)
         job = Job(snakemake)
+        job.check_recordings()
         if snakemake.resources.get("gpu"):
             _choose_gpu(job)
         yield job

@@ -23,6 +23,7 @@ from pyflowreg.workflow import braces, scale
 from pyflowreg.workflow.backend_jobs import BackendJobs
 from pyflowreg.workflow.finished_jobs import recognise_finished_jobs
 from pyflowreg.workflow.outdated import Outdated
+from pyflowreg.workflow.termination import never_wait_for_a_lock_in_a_signal
 
 DEFAULT_CLUSTER_THREADS = 8
 MANY_RECORDINGS = 50
@@ -120,6 +121,7 @@ class Plan(BackendJobs):
         if braces.needs_literal_braces(names):
             braces.take_braces_literally()
         scale.look_again_once()
+        never_wait_for_a_lock_in_a_signal()
         recognise_finished_jobs()
         if len(self.recordings) >= MANY_RECORDINGS:
             scale.note_inputs_once()

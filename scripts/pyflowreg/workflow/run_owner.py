@@ -75,7 +75,10 @@ class RunOwner:
         if before is not None and before != me:
             name = f"process {before['pid']} on {before['host']}"
             if self.lives(before):
-                return f"Another snakemake works on this session: {name}."
+                return (
+                    f"Another snakemake works on this session: {name}. Wait for it to end, or stop "
+                    "it; do not unlock."
+                )
             if self.remove_locks():
                 remark = f"The run of {name} was killed; this one goes on, {what_goes_on}."
         if before != me:
@@ -94,7 +97,7 @@ class RunOwner:
         if before is None or self.lives(before):
             return
         from pyflowreg.io import file_lock
-        from pyflowreg.session.locks import at_work
+        from pyflowreg.session.locks import at_work, remove_left_lock
 
         names = [recording.name for recording in plan.recordings]
         started = time.monotonic()
@@ -106,6 +109,8 @@ class RunOwner:
                     "save what they have), and run again."
                 )
             time.sleep(file_lock.EVERY)
+        # If they have finished everything, nobody will take the lock, and give it back.
+        remove_left_lock(plan.config)
 
     def read(self) -> dict[str, Any] | None:
         """Return who is noted: host, pid, born; None if nobody is."""
