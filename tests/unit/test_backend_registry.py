@@ -117,9 +117,10 @@ def test_a_backend_without_its_device(monkeypatch):
     assert asked[0]["device"] == "cuda:3"
 
 
-def test_a_library_that_cannot_be_imported(monkeypatch):
+@pytest.mark.parametrize("kind", [ImportError, OSError])
+def test_a_library_that_cannot_be_imported(monkeypatch, kind):
     def missing(values):
-        raise ImportError("libcudart.so is missing")
+        raise kind("libcudart.so is missing")
 
     pretend(monkeypatch, "flowreg_cuda", missing=missing)
     assert availability("flowreg_cuda").why == "it cannot be imported (libcudart.so is missing)"

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from pyflowreg.core.parameters import FlowParameters
-from pyflowreg.errors import BackendError
+from pyflowreg.errors import BackendError, ConfigError
 from pyflowreg.io.fields import iter_fields
 from pyflowreg.session import SessionConfig
 from pyflowreg.session.stage1_compensate import run_stage1
@@ -48,6 +48,17 @@ def test_a_session(backend, tmp_path):
     tolerance = 2e-3 if backend.solves else 0.3
     assert np.abs(w - expected).mean() < tolerance
     assert np.abs(np.array(fields) - expected_fields).mean() < tolerance
+
+
+@pytest.mark.parametrize("device", ["cuda:63", "cuda:128", "cuda:256", "cuda:99999999999"])
+def test_torch_without_that_device(tmp_path, device):
+    pytest.importorskip("torch")
+    save_session(tmp_path, "a", OFFSETS[:1])
+    config = SessionConfig(
+        root=tmp_path, flow_backend="flowreg_torch", backend_params={"device": device}
+    )
+    with pytest.raises(ConfigError, match=f"so there is no {device}; choose another"):
+        run_stage1(config)
 
 
 class TestTorchMemory:

@@ -120,8 +120,9 @@ def availability(
     if why is None and on_this_machine and entry.imports:
         try:
             why = import_module(entry.module).missing(entry.values(params))
-        except ImportError as error:
-            # Installed, but not whole: another version, a library of the system that is missing.
+        except (ImportError, OSError) as error:
+            # Installed, but not whole: another version, a library of the system that is missing,
+            # of which PyTorch says so by an OSError.
             why = f"it cannot be imported ({error})"
     return Availability(why is None, why or "")
 

@@ -57,14 +57,16 @@ def create(backend_params: Mapping[str, Any]) -> TorchBackend:
 
 def missing(backend_params: Mapping[str, Any]) -> str | None:
     """Why PyTorch cannot compute on the device that is asked for."""
-    device = torch.device(backend_params["device"])
+    # Not by `torch.device`, which takes large numbers for others, or fails.
+    kind, _, number = str(backend_params["device"]).partition(":")
     way_out = "choose another one with backend_params.device (cpu always works, slowly)"
-    if device.type == "mps" and not torch.backends.mps.is_available():
+    if kind == "mps" and not torch.backends.mps.is_available():
         return f"PyTorch {torch.__version__} finds no device mps; {way_out}"
-    if device.type == "cuda":
+    if kind == "cuda":
         count = torch.cuda.device_count() if torch.cuda.is_available() else 0
-        if (device.index or 0) >= count:
+        if int(number or 0) >= count:
             found = f"finds {count} CUDA device(s)" if count else "finds no CUDA device"
+            device = backend_params["device"]
             return f"PyTorch {torch.__version__} {found}, so there is no {device}; {way_out}"
     return None
 
