@@ -73,6 +73,36 @@ def test_error_when_a_single_frame_does_not_fit(machine, pair):
     assert np.isfinite(plan.displacements(moving)).all()
 
 
+def test_error_when_the_fixed_frame_does_not_fit(machine, pair):
+    fixed, _ = pair
+    found = machine()
+    backend = flowreg_cuda.create(PARAMS)
+    found.memory = found.taken + 1000
+    with pytest.raises(BackendError, match=r"cuda:0 .* MB of free memory.*flow_backend: flowreg"):
+        backend.prepare(fixed, parameters())
+
+
+def test_memory_that_waits_for_other_frames_is_taken_first(machine, pair):
+    """Two calls have memory for many frames each; none is left for one more of another kind."""
+    fixed, moving = pair
+    found = machine()
+    backend = flowreg_cuda.create(PARAMS)
+    plan = backend.prepare(fixed, parameters())
+    expected = plan.displacements(moving)
+    larger = scene(80, 80, frames=1)
+    alone = backend.prepare(larger[0], parameters()).displacements(larger[1])
+    flowreg_cuda.backend_on.cache_clear()
+    backend = flowreg_cuda.create(PARAMS)
+    plan = backend.prepare(fixed, parameters())
+    with backend.rooms._lent():  # so that both have worked
+        plan.displacements(moving)
+    plan.displacements(moving)
+    found.memory = found.taken + 1000
+    other = backend.prepare(larger[0], parameters())
+    assert_array_equal(other.displacements(larger[1]), alone)
+    assert_array_equal(plan.displacements(moving), expected)
+
+
 def test_memory_is_given_back(machine, pair):
     fixed, moving = pair
     found = machine()
