@@ -3,11 +3,13 @@
 import gc
 import logging
 from concurrent.futures import ThreadPoolExecutor
+from threading import Thread
 
 import numpy as np
 import pytest
 from cases import parameters, scene
 from numpy.testing import assert_array_equal
+from standin import CUDADriverError
 
 from pyflowreg.core.backends import flowreg_cuda
 from pyflowreg.core.cuda.pinned import PinnedPool
@@ -56,6 +58,27 @@ def test_halved_when_others_took_the_memory(machine, pair, caplog):
     caplog.clear()
     crowded.displacements(moving)  # it is remembered
     assert not caplog.text
+
+
+def test_memory_of_a_try_that_failed_is_there_for_the_next(machine, pair, monkeypatch, caplog):
+    """A kernel finds no memory of its own, and others take what is free."""
+    fixed, moving = pair
+    found = machine()
+    plan = flowreg_cuda.create(PARAMS).prepare(fixed, parameters())
+    expected = plan.displacements(moving)
+    flowreg_cuda.backend_on.cache_clear()
+    plan = flowreg_cuda.create(PARAMS).prepare(fixed, parameters())
+    real = found.kernels.run
+
+    def refuse(*arguments):
+        monkeypatch.setattr(found.kernels, "run", real)
+        found.memory = found.taken + 1000
+        raise CUDADriverError("CUDA_ERROR_OUT_OF_MEMORY: out of memory")
+
+    monkeypatch.setattr(found.kernels, "run", refuse)
+    with caplog.at_level(logging.WARNING):
+        assert_array_equal(plan.displacements(moving), expected)
+    assert caplog.text.count("half as many") == 1
 
 
 def test_error_when_a_single_frame_does_not_fit(machine, pair):
@@ -158,6 +181,31 @@ def test_page_locked_memory_is_used_again():
     assert made == [48, 48]
     pool.empty((100,), np.uint8)
     assert made == [48, 48, 100]
+
+
+def test_an_array_may_go_while_another_is_made():
+    """As when the garbage collector runs there."""
+    made = []
+    held = []
+
+    def allocate(size):
+        held.clear()
+        return _Block(made, size)
+
+    class Yielding(list):
+        def clear(self):
+            held.clear()
+            super().clear()
+
+    pool = PinnedPool(allocate)
+    pool._idle = Yielding()
+    held.append(pool.empty((8,), np.uint8))
+    thread = Thread(target=lambda: pool.empty((16,), np.uint8), daemon=True)
+    thread.start()
+    thread.join(20)
+    assert not thread.is_alive()
+    assert pool.empty((8,), np.uint8).shape == (8,)
+    assert made == [8, 16]
 
 
 def test_ordinary_memory_where_none_can_be_locked():

@@ -12,9 +12,9 @@ from pyflowreg.errors import BackendError
 from pyflowreg.motion_correction import correction
 from pyflowreg.motion_correction.preprocessing import gaussian
 from pyflowreg.session import SessionConfig, aligned_video
+from pyflowreg.session.discovery import discover_recordings
 from pyflowreg.session.stage1_compensate import run_stage1
 from pyflowreg.session.stage2_between_avgs import run_stage2
-from pyflowreg.session.discovery import discover_recordings
 from pyflowreg.session.stage3_valid_mask import align_recording, run_stage3
 
 from .scenes import movie, save_session, wobble

@@ -123,16 +123,22 @@ class Rooms:
             frames = self.frames(reserve, count)
             frames = -(-count // -(-count // frames))  # parts of about the same length
             try:
-                with self._lent() as worker:
-                    room = worker.room(self._layout(reserve, frames))
-                    found = [
-                        work(worker.stream, room, begin, min(begin + frames, count))
-                        for begin in range(0, count, frames)
-                    ]
-                    worker.stream.wait()
-                    return found
+                return self._done(count, frames, reserve, work)
             except DeviceMemoryError:
-                self._halve(reserve, frames)
+                pass
+            # Not within `except`, whose traceback keeps memory.
+            self._halve(reserve, frames)
+
+    def _done(self, count: int, frames: int, reserve: Reserve, work: Work[Result]) -> list[Result]:
+        """Do work on so many frames at a time; what holds memory is gone with this call."""
+        with self._lent() as worker:
+            room = worker.room(self._layout(reserve, frames))
+            found = [
+                work(worker.stream, room, begin, min(begin + frames, count))
+                for begin in range(0, count, frames)
+            ]
+            worker.stream.wait()
+            return found
 
     @contextmanager
     def _lent(self) -> Iterator[_Worker]:
@@ -180,7 +186,8 @@ class Rooms:
         with self._alone:  # two that wait for each other's would wait for ever
             workers = [self._idle.get() for _ in range(WORKERS)]
             try:
-                return any([worker.forget() for worker in workers])
+                had = [worker.forget() for worker in workers]
+                return any(had)
             finally:
                 for worker in workers:
                     self._idle.put(worker)
