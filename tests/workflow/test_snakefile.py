@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 import tomllib
@@ -96,3 +97,29 @@ def test_conda_environments_of_the_backends() -> None:
         package, bound = re.fullmatch(r"([\w-]+)(.*)", wanted).groups()
         lower = bound.partition(",")[0]
         assert dependencies(extra) == [*dependencies("cpu"), f"{names[package]} {lower}"]
+
+
+CONDA = """#!/bin/sh
+case "$*" in
+*info*) echo '{"platform": "x", "conda_version": "24.9.2", "conda_prefix": "'"$PREFIX"'"}' ;;
+*version*) echo conda 24.9.2 ;;
+*channel_priority*) echo '{"get": {"channel_priority": "strict"}}' ;;
+*--prefix*) while [ "$1" != --prefix ]; do shift; done; mkdir -p "$2/conda-meta" ;;
+esac
+"""
+
+
+def test_jobs_with_conda_have_a_backend_that_snakemake_itself_lacks(fresh: Any) -> None:
+    fresh.configure(flow_backend="flowreg_cuda", backend_params={"device": "cuda:63"})
+    prefix = fresh.folder / "conda"
+    (prefix / "bin").mkdir(parents=True)
+    (prefix / "bin" / "activate").touch()
+    (prefix / "bin" / "conda").write_text(CONDA)
+    (prefix / "bin" / "conda").chmod(0o755)
+    path = f"{prefix / 'bin'}{os.pathsep}{os.environ['PATH']}"
+    command = fresh.command("--sdm", "conda", "--until", "inspect_recording")
+    result = fresh.run(command, PATH=path, PREFIX=str(prefix))
+    assert "Activating conda environment" in result.text, result.text
+    assert "is not available" not in result.text
+    without = fresh.run(fresh.command("--until", "inspect_recording"))
+    assert "flow_backend flowreg_cuda is not available" in without.text
