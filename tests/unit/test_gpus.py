@@ -26,6 +26,7 @@ sys.stdin.read()
         ("", []),
         ("-1", []),
         ("GPU-a, GPU-b", ["GPU-a", "GPU-b"]),
+        ("2,-1,3", ["2"]),
     ],
 )
 def test_what_the_scheduler_leaves(monkeypatch, value, found):
@@ -39,7 +40,7 @@ def test_what_the_machine_has(monkeypatch, tmp_path):
     assert gpus.visible_gpus() == []
     for name in ("nvidia10", "nvidia2", "nvidiactl", "nvidia-uvm", "null"):
         (tmp_path / name).touch()
-    assert gpus.visible_gpus() == ["2", "10"]
+    assert gpus.visible_gpus() == ["0", "1"]  # as CUDA counts, in a container
 
 
 def test_every_job_has_its_own(tmp_path):
