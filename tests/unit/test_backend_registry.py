@@ -174,12 +174,15 @@ def test_the_list_tells_how_to_install(capsys):
         ("diso", {"preset": "best"}, "one of ultrafast, fast, medium"),
         ("diso", {"variational_refinement_alpha": -1}, "a number of at least 0"),
         ("diso", {"use_mean_normalization": 1}, "true or false"),
+        ("diso", {"patch_size": "8", "patch_stride": 4}, "patch_size: '8' is not allowed"),
         ("flowreg", {"preset": "fast"}, "preset: unknown key"),
     ],
 )
 def test_settings_of_a_backend(tmp_path, name, params, message):
+    frame = np.zeros((16, 16))
     for make in (
         lambda: check_params(name, params),
+        lambda: get_displacement(frame, frame, backend=name, backend_params=params),
         lambda: OFOptions(flow_backend=name, backend_params=params),
         lambda: SessionConfig(root=tmp_path, flow_backend=name, backend_params=params),
     ):

@@ -1,6 +1,7 @@
 """Sessions through the other backends."""
 
 import logging
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -59,6 +60,27 @@ def test_torch_without_that_device(tmp_path, device):
     )
     with pytest.raises(ConfigError, match=f"so there is no {device}; choose another"):
         run_stage1(config)
+
+
+def test_torch_has_as_many_threads_as_before():
+    torch = pytest.importorskip("torch")
+    from pyflowreg.core.backends.flowreg_torch import _alone
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    try:
+        with ThreadPoolExecutor(1) as one, ThreadPoolExecutor(1) as another:
+            alone = {one: _alone(), another: _alone()}
+            for pool, context in alone.items():
+                pool.submit(context.__enter__).result()
+                assert pool.submit(torch.get_num_threads).result() == 1
+            for pool, context in alone.items():  # the first that came goes first
+                pool.submit(context.__exit__, None, None, None).result()
+        with ThreadPoolExecutor(1) as pool:
+            later = pool.submit(torch.get_num_threads).result()
+        assert (torch.get_num_threads(), later) == (3, 3)
+    finally:
+        torch.set_num_threads(before)
 
 
 class TestTorchMemory:

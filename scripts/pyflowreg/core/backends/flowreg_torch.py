@@ -99,16 +99,31 @@ class TorchBackend:
         return TorchPlan(self, fixed, inside, parameters.dtype)
 
 
+_count = Lock()
+_callers = 0
+_threads_before = 1
+
+
 @contextmanager
 def _alone() -> Iterator[None]:
-    """Let PyTorch use the calling thread only: the frames are spread over threads already."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
+    """Let PyTorch use the calling thread only: the frames are spread over threads already.
+
+    Its setting is one of the thread, and of all that start later; what it was before the first
+    caller is restored.
+    """
+    global _callers, _threads_before
+    with _count:
+        if _callers == 0:
+            _threads_before = torch.get_num_threads()
+        _callers += 1
+        torch.set_num_threads(1)
     try:
         with torch.inference_mode():
             yield
     finally:
-        torch.set_num_threads(before)
+        with _count:
+            _callers -= 1
+            torch.set_num_threads(_threads_before)
 
 
 def _is_out_of_memory(error: RuntimeError) -> bool:
