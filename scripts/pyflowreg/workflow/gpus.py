@@ -17,6 +17,8 @@ from pathlib import Path
 
 VARIABLE = "CUDA_VISIBLE_DEVICES"
 DEVICES = Path("/dev")
+LOCKS = Path("/tmp")
+"""Not TMPDIR, which schedulers set to another folder for every job."""
 
 logger = logging.getLogger(__name__)
 
@@ -63,9 +65,10 @@ def claim_gpu(gpus: Sequence[str] | None = None) -> str | None:
     gpus = visible_gpus() if gpus is None else gpus
     if len(gpus) < 2:
         return None
+    folder = LOCKS if LOCKS.is_dir() else Path(tempfile.gettempdir())
     for gpu in gpus:
         name = f"pyflowreg-{os.getuid()}-gpu-{re.sub(r'[^A-Za-z0-9-]', '_', gpu)}.lock"
-        if not _taken(Path(tempfile.gettempdir()) / name):
+        if not _taken(folder / name):
             continue
         os.environ[VARIABLE] = gpu
         logger.info("GPU %s of %s.", gpu, ", ".join(gpus))
