@@ -99,6 +99,18 @@ def test_conda_environments_of_the_backends() -> None:
         assert dependencies(extra) == [*dependencies("cpu"), f"{names[package]} {lower}"]
 
 
+def test_profiles_show_all_rules_that_may_use_a_gpu() -> None:
+    text = "".join(path.read_text() for path in (REPOSITORY / "rules").glob("*.smk"))
+    bodies = re.findall(r"^rule (\w+):(.*?)(?=^rule |\Z)", text, flags=re.MULTILINE | re.DOTALL)
+    on_gpu = {rule for rule, body in bodies if "gpu=" in body}
+    assert "stage1_compensate" in on_gpu
+    for profile in ("slurm", "sge", "pbs"):
+        example = (REPOSITORY / "profiles" / profile / "profile.v9+.yaml").read_text()
+        shown = re.search(r"# set-resources:\n((?:#  .*\n)+)", example)
+        assert shown, profile
+        assert set(re.findall(r"^#   (\w+):", shown[1], flags=re.MULTILINE)) == on_gpu, profile
+
+
 CONDA = """#!/bin/sh
 case "$*" in
 *info*) echo '{"platform": "x", "conda_version": "24.9.2", "conda_prefix": "'"$PREFIX"'"}' ;;
