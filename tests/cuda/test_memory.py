@@ -140,6 +140,13 @@ def test_memory_is_given_back(machine, pair):
     assert found.taken == 0
 
 
+def test_grids_of_tiny_frames_with_many_channels(machine):
+    """CUDA allows 65535 blocks; there is one for each plane."""
+    machine()
+    rooms = flowreg_cuda.create(PARAMS).rooms
+    assert rooms.frames(lambda layout, frames: None, 10**6) * 15 < 2**16
+
+
 def test_one_wait_per_chunk(machine, pair):
     fixed, moving = pair
     found = machine()

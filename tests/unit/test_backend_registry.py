@@ -215,6 +215,12 @@ def test_settings_without_effect_are_refused(tmp_path, settings, message):
             assert session.flow_backend == "flowreg"
 
 
+def test_a_device_that_is_not_used_is_told(caplog):
+    frame = np.random.default_rng(0).random((16, 16))
+    get_displacement(frame, frame, backend_params={"device": "cuda:0"})
+    assert "backend_params.device is not used by the backend flowreg" in caplog.text
+
+
 def test_defaults_written_out_are_no_mistake(tmp_path):
     options = {"alpha": 1.5, "quality_setting": "quality", "iterations": 50, "weight": [0.5, 0.5]}
     config = SessionConfig(

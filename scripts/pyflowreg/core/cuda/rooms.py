@@ -26,8 +26,8 @@ Work = Callable[[Stream, Arrays, int, int], Result]
 WORKERS = 2
 """Calls at the same time: one computes while the frames of the other come and go."""
 
-MOST_FRAMES = 2**14
-"""At a time; grids have less than 2^16 blocks for the planes of frames."""
+MOST_FRAMES = 2**12
+"""At a time; grids have less than 2^16 blocks for the planes of frames, so for 15 channels."""
 
 MB = 2**20
 
