@@ -46,7 +46,9 @@ def check_headers():
     from pyflowreg.session.times import check_not_in_future
 
     try:
-        session = preflight(PLAN.config, here=not ON_CLUSTER)
+        session = preflight(
+            PLAN.config, here=not ON_CLUSTER, own_environments=OWN_ENVIRONMENTS
+        )
         check_not_in_future(PLAN.recordings)
     except PyflowregError as error:
         stop(error)
@@ -73,6 +75,10 @@ if PREVIEW:
     workflow.global_resources["_cores"] = None
 ON_CLUSTER = HEAD or PREVIEW or workflow.remote_exec
 CORES = None if ON_CLUSTER else asked.cores
+# Those of envs/: with them, jobs have a backend that this environment may lack.
+OWN_ENVIRONMENTS = "CONDA" in {
+    method.name for method in workflow.deployment_settings.deployment_method
+}
 
 # On one machine Snakemake knows no number of GPUs, and would start as many jobs as there are cores.
 if CORES is not None and PLAN.gpus and "gpu" not in workflow.global_resources:

@@ -3,11 +3,13 @@
 import gc
 import logging
 from concurrent.futures import ThreadPoolExecutor
+from threading import Thread
 
 import numpy as np
 import pytest
 from cases import parameters, scene
 from numpy.testing import assert_array_equal
+from standin import CUDADriverError
 
 from pyflowreg.core.backends import flowreg_cuda
 from pyflowreg.core.cuda.pinned import PinnedPool
@@ -58,6 +60,27 @@ def test_halved_when_others_took_the_memory(machine, pair, caplog):
     assert not caplog.text
 
 
+def test_memory_of_a_try_that_failed_is_there_for_the_next(machine, pair, monkeypatch, caplog):
+    """A kernel finds no memory of its own, and others take what is free."""
+    fixed, moving = pair
+    found = machine()
+    plan = flowreg_cuda.create(PARAMS).prepare(fixed, parameters())
+    expected = plan.displacements(moving)
+    flowreg_cuda.backend_on.cache_clear()
+    plan = flowreg_cuda.create(PARAMS).prepare(fixed, parameters())
+    real = found.kernels.run
+
+    def refuse(*arguments):
+        monkeypatch.setattr(found.kernels, "run", real)
+        found.memory = found.taken + 1000
+        raise CUDADriverError("CUDA_ERROR_OUT_OF_MEMORY: out of memory")
+
+    monkeypatch.setattr(found.kernels, "run", refuse)
+    with caplog.at_level(logging.WARNING):
+        assert_array_equal(plan.displacements(moving), expected)
+    assert caplog.text.count("half as many") == 1
+
+
 def test_error_when_a_single_frame_does_not_fit(machine, pair):
     fixed, moving = pair
     found = machine()
@@ -73,6 +96,36 @@ def test_error_when_a_single_frame_does_not_fit(machine, pair):
     assert np.isfinite(plan.displacements(moving)).all()
 
 
+def test_error_when_the_fixed_frame_does_not_fit(machine, pair):
+    fixed, _ = pair
+    found = machine()
+    backend = flowreg_cuda.create(PARAMS)
+    found.memory = found.taken + 1000
+    with pytest.raises(BackendError, match=r"cuda:0 .* MB of free memory.*flow_backend: flowreg"):
+        backend.prepare(fixed, parameters())
+
+
+def test_memory_that_waits_for_other_frames_is_taken_first(machine, pair):
+    """Two calls have memory for many frames each; none is left for one more of another kind."""
+    fixed, moving = pair
+    found = machine()
+    backend = flowreg_cuda.create(PARAMS)
+    plan = backend.prepare(fixed, parameters())
+    expected = plan.displacements(moving)
+    larger = scene(80, 80, frames=1)
+    alone = backend.prepare(larger[0], parameters()).displacements(larger[1])
+    flowreg_cuda.backend_on.cache_clear()
+    backend = flowreg_cuda.create(PARAMS)
+    plan = backend.prepare(fixed, parameters())
+    with backend.rooms._lent():  # so that both have worked
+        plan.displacements(moving)
+    plan.displacements(moving)
+    found.memory = found.taken + 1000
+    other = backend.prepare(larger[0], parameters())
+    assert_array_equal(other.displacements(larger[1]), alone)
+    assert_array_equal(plan.displacements(moving), expected)
+
+
 def test_memory_is_given_back(machine, pair):
     fixed, moving = pair
     found = machine()
@@ -85,6 +138,13 @@ def test_memory_is_given_back(machine, pair):
     flowreg_cuda.backend_on.cache_clear()
     gc.collect()
     assert found.taken == 0
+
+
+def test_grids_of_tiny_frames_with_many_channels(machine):
+    """CUDA allows 65535 blocks; there is one for each plane."""
+    machine()
+    rooms = flowreg_cuda.create(PARAMS).rooms
+    assert rooms.frames(lambda layout, frames: None, 10**6) * 15 < 2**16
 
 
 def test_one_wait_per_chunk(machine, pair):
@@ -128,6 +188,31 @@ def test_page_locked_memory_is_used_again():
     assert made == [48, 48]
     pool.empty((100,), np.uint8)
     assert made == [48, 48, 100]
+
+
+def test_an_array_may_go_while_another_is_made():
+    """As when the garbage collector runs there."""
+    made = []
+    held = []
+
+    def allocate(size):
+        held.clear()
+        return _Block(made, size)
+
+    class Yielding(list):
+        def clear(self):
+            held.clear()
+            super().clear()
+
+    pool = PinnedPool(allocate)
+    pool._idle = Yielding()
+    held.append(pool.empty((8,), np.uint8))
+    thread = Thread(target=lambda: pool.empty((16,), np.uint8), daemon=True)
+    thread.start()
+    thread.join(20)
+    assert not thread.is_alive()
+    assert pool.empty((8,), np.uint8).shape == (8,)
+    assert made == [8, 16]
 
 
 def test_ordinary_memory_where_none_can_be_locked():

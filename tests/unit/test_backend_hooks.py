@@ -8,12 +8,14 @@ import pytest
 from pyflowreg.core import backend_entries
 from pyflowreg.core.backend_registry import get_backend
 from pyflowreg.core.frame_warp import warp_frames
+from pyflowreg.errors import BackendError
 from pyflowreg.motion_correction import correction
 from pyflowreg.motion_correction.preprocessing import gaussian
 from pyflowreg.session import SessionConfig, aligned_video
+from pyflowreg.session.discovery import discover_recordings
 from pyflowreg.session.stage1_compensate import run_stage1
 from pyflowreg.session.stage2_between_avgs import run_stage2
-from pyflowreg.session.stage3_valid_mask import run_stage3
+from pyflowreg.session.stage3_valid_mask import align_recording, run_stage3
 
 from .scenes import movie, save_session, wobble
 
@@ -114,3 +116,18 @@ def test_aligned_videos_are_warped_by_a_backend_that_can(tmp_path, monkeypatch):
     config.resume = False
     run_stage3(config)
     assert {path: path.read_bytes() for path in videos} == videos
+
+
+@pytest.mark.usefixtures("without_extras")
+def test_a_missing_backend_that_warps_is_told_before_stage_3_changes_anything(tmp_path):
+    save_session(tmp_path, "ab", [(0, 0), (2, 1)])
+    config = SessionConfig(root=tmp_path, flow_options={"quality_setting": "fast"})
+    run_stage1(config)
+    run_stage2(config)
+    config.flow_backend = "flowreg_cuda"
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
+    recording = discover_recordings(config)[0]
+    for stage in (run_stage3, lambda config: align_recording(config, recording)):
+        with pytest.raises(BackendError, match=r"cupy is not installed.*pip install"):
+            stage(config)
+        assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before

@@ -117,9 +117,10 @@ def test_a_backend_without_its_device(monkeypatch):
     assert asked[0]["device"] == "cuda:3"
 
 
-def test_a_library_that_cannot_be_imported(monkeypatch):
+@pytest.mark.parametrize("kind", [ImportError, OSError])
+def test_a_library_that_cannot_be_imported(monkeypatch, kind):
     def missing(values):
-        raise ImportError("libcudart.so is missing")
+        raise kind("libcudart.so is missing")
 
     pretend(monkeypatch, "flowreg_cuda", missing=missing)
     assert availability("flowreg_cuda").why == "it cannot be imported (libcudart.so is missing)"
@@ -173,12 +174,15 @@ def test_the_list_tells_how_to_install(capsys):
         ("diso", {"preset": "best"}, "one of ultrafast, fast, medium"),
         ("diso", {"variational_refinement_alpha": -1}, "a number of at least 0"),
         ("diso", {"use_mean_normalization": 1}, "true or false"),
+        ("diso", {"patch_size": "8", "patch_stride": 4}, "patch_size: '8' is not allowed"),
         ("flowreg", {"preset": "fast"}, "preset: unknown key"),
     ],
 )
 def test_settings_of_a_backend(tmp_path, name, params, message):
+    frame = np.zeros((16, 16))
     for make in (
         lambda: check_params(name, params),
+        lambda: get_displacement(frame, frame, backend=name, backend_params=params),
         lambda: OFOptions(flow_backend=name, backend_params=params),
         lambda: SessionConfig(root=tmp_path, flow_backend=name, backend_params=params),
     ):
@@ -209,6 +213,12 @@ def test_settings_without_effect_are_refused(tmp_path, settings, message):
             with pytest.raises(ConfigError):
                 session.flow_backend = "diso"
             assert session.flow_backend == "flowreg"
+
+
+def test_a_device_that_is_not_used_is_told(caplog):
+    frame = np.random.default_rng(0).random((16, 16))
+    get_displacement(frame, frame, backend_params={"device": "cuda:0"})
+    assert "backend_params.device is not used by the backend flowreg" in caplog.text
 
 
 def test_defaults_written_out_are_no_mistake(tmp_path):

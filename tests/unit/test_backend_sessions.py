@@ -1,12 +1,13 @@
 """Sessions through the other backends."""
 
 import logging
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 
 from pyflowreg.core.parameters import FlowParameters
-from pyflowreg.errors import BackendError
+from pyflowreg.errors import BackendError, ConfigError
 from pyflowreg.io.fields import iter_fields
 from pyflowreg.session import SessionConfig
 from pyflowreg.session.stage1_compensate import run_stage1
@@ -48,6 +49,38 @@ def test_a_session(backend, tmp_path):
     tolerance = 2e-3 if backend.solves else 0.3
     assert np.abs(w - expected).mean() < tolerance
     assert np.abs(np.array(fields) - expected_fields).mean() < tolerance
+
+
+@pytest.mark.parametrize("device", ["cuda:63", "cuda:128", "cuda:256", "cuda:99999999999"])
+def test_torch_without_that_device(tmp_path, device):
+    pytest.importorskip("torch")
+    save_session(tmp_path, "a", OFFSETS[:1])
+    config = SessionConfig(
+        root=tmp_path, flow_backend="flowreg_torch", backend_params={"device": device}
+    )
+    with pytest.raises(ConfigError, match=f"so there is no {device}; choose another"):
+        run_stage1(config)
+
+
+def test_torch_has_as_many_threads_as_before():
+    torch = pytest.importorskip("torch")
+    from pyflowreg.core.backends.flowreg_torch import _alone
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    try:
+        with ThreadPoolExecutor(1) as one, ThreadPoolExecutor(1) as another:
+            alone = {one: _alone(), another: _alone()}
+            for pool, context in alone.items():
+                pool.submit(context.__enter__).result()
+                assert pool.submit(torch.get_num_threads).result() == 1
+            for pool, context in alone.items():  # the first that came goes first
+                pool.submit(context.__exit__, None, None, None).result()
+        with ThreadPoolExecutor(1) as pool:
+            later = pool.submit(torch.get_num_threads).result()
+        assert (torch.get_num_threads(), later) == (3, 3)
+    finally:
+        torch.set_num_threads(before)
 
 
 class TestTorchMemory:

@@ -5,7 +5,7 @@ import os
 
 import pytest
 
-from pyflowreg.errors import OutputError
+from pyflowreg.errors import BackendError, OutputError
 from pyflowreg.io import file_lock
 from pyflowreg.motion_correction import (
     checkpoint,
@@ -16,6 +16,7 @@ from pyflowreg.motion_correction import (
 )
 from pyflowreg.motion_correction.compensate import correct_recording
 from pyflowreg.session import stage1_compensate as stage1
+from pyflowreg.session.discovery import discover_recordings
 from pyflowreg.session.outputs import recording_paths
 
 from . import checkpoints as helper
@@ -209,6 +210,37 @@ def test_what_cannot_be_used_is_refused(config, monkeypatch, caplog, change, mes
     assert message in caplog.text
     made = helper.results(config)
     assert made == uninterrupted(config)
+
+
+def test_other_libraries_of_a_backend(config, monkeypatch, caplog):
+    """Frames of two versions of PyTorch do not belong together."""
+    caplog.set_level("INFO")
+    monkeypatch.setattr(stage1, "libraries_of", lambda backend: "torch 2.5")
+    stop_after(config, monkeypatch, 3)
+    monkeypatch.setattr(stage1, "libraries_of", lambda backend: "torch 2.6")
+    stage1.run_stage1(config)
+    assert "of other libraries" in caplog.text
+    made = helper.results(config)
+    assert made == uninterrupted(config)
+
+
+def test_versions_of_libraries_are_known():
+    assert software.libraries_of("flowreg") == ""
+    cv2 = pytest.importorskip("cv2")
+    assert software.libraries_of("diso") == f"cv2 {cv2.__version__}"
+
+
+@pytest.mark.usefixtures("without_extras")
+def test_a_backend_that_is_missing_in_a_job_costs_nothing(config, monkeypatch):
+    """What was done with other settings stays, whole or not."""
+    stop_after(config, monkeypatch, 3)
+    before = helper.results(config)
+    other = config.model_copy()
+    other.flow_backend = "flowreg_cuda"
+    recording = discover_recordings(config)[0]
+    with pytest.raises(BackendError, match="cupy is not installed"):
+        stage1.compensate_session_recording(other, recording)
+    assert helper.results(config) == before
 
 
 def test_a_second_run_at_the_same_time_is_told(config, monkeypatch):

@@ -3,6 +3,8 @@
 import os
 import subprocess
 import sys
+import uuid
+from pathlib import Path
 
 import pytest
 
@@ -12,8 +14,10 @@ from pyflowreg.workflow.plan import Plan
 
 CLAIM = """
 import os, sys
-from pyflowreg.workflow.gpus import claim_gpu
-print(claim_gpu(), os.environ["CUDA_VISIBLE_DEVICES"], flush=True)
+from pathlib import Path
+from pyflowreg.workflow import gpus
+gpus.LOCKS = Path(sys.argv[1])
+print(gpus.claim_gpu(), os.environ["CUDA_VISIBLE_DEVICES"], flush=True)
 sys.stdin.read()
 """
 
@@ -26,6 +30,7 @@ sys.stdin.read()
         ("", []),
         ("-1", []),
         ("GPU-a, GPU-b", ["GPU-a", "GPU-b"]),
+        ("2,-1,3", ["2"]),
     ],
 )
 def test_what_the_scheduler_leaves(monkeypatch, value, found):
@@ -39,26 +44,40 @@ def test_what_the_machine_has(monkeypatch, tmp_path):
     assert gpus.visible_gpus() == []
     for name in ("nvidia10", "nvidia2", "nvidiactl", "nvidia-uvm", "null"):
         (tmp_path / name).touch()
-    assert gpus.visible_gpus() == ["2", "10"]
+    assert gpus.visible_gpus() == ["0", "1"]  # as CUDA counts, in a container
 
 
 def test_every_job_has_its_own(tmp_path):
-    environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "4,7", "TMPDIR": str(tmp_path)}
+    command = [sys.executable, "-c", CLAIM, str(tmp_path)]
+    environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "4,7"}
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
     jobs, said = [], []
-    for _ in range(3):
-        jobs.append(subprocess.Popen([sys.executable, "-c", CLAIM], env=environment, **pipes))
+    for number in range(3):
+        environment["TMPDIR"] = str(tmp_path / str(number))  # as schedulers do
+        Path(environment["TMPDIR"]).mkdir()
+        jobs.append(subprocess.Popen(command, env=environment, **pipes))
         said.append(jobs[-1].stdout.readline().split())
     assert said == [["4", "4"], ["7", "7"], ["None", "4,7"]]
     for job in jobs:
         job.communicate()
-    again = subprocess.run([sys.executable, "-c", CLAIM], env=environment, input="", text=True,
+    again = subprocess.run(command, env=environment, input="", text=True,
                            stdout=subprocess.PIPE, check=True)  # fmt: skip
     assert again.stdout.split()[0] == "4"
 
 
+def test_locks_lie_where_all_jobs_see_them(monkeypatch, tmp_path):
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr(gpus.tempfile, "tempdir", None)
+    name = f"GPU-{uuid.uuid4()}"
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", f"{name},{name}-2")
+    assert gpus.claim_gpu() == name
+    os.close(gpus._held.pop())
+    assert list(tmp_path.iterdir()) == []
+    Path(f"/tmp/pyflowreg-{os.getuid()}-gpu-{name}.lock").unlink()
+
+
 def test_a_link_in_the_folder_of_all_users_is_not_followed(tmp_path, monkeypatch):
-    monkeypatch.setattr(gpus.tempfile, "gettempdir", lambda: str(tmp_path))
+    monkeypatch.setattr(gpus, "LOCKS", tmp_path)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
     (tmp_path / "precious").write_text("data")
     (tmp_path / f"pyflowreg-{os.getuid()}-gpu-0.lock").symlink_to(tmp_path / "precious")

@@ -83,7 +83,8 @@ class Change:
     Parameters
     ----------
     key : str
-        ``name``, ``flow_options.name`` or ``input_options.name`` of a setting, or what else it is.
+        ``name``, ``flow_options.name``, ``input_options.name`` or ``backend_params.backend.name``
+        of a setting, or what else it is.
     redone : Redone
         What is made again.
     settings : dict
@@ -121,6 +122,40 @@ def _flow(key: str, value: Any, redone: Redone = STAGE1, **more: Any) -> Change:
 
 def _key(key: str, value: Any, redone: Redone, **more: Any) -> Change:
     return Change(key, redone, {key: value}, **more)
+
+
+WITHOUT_SOLVER: dict[str, Any] = {
+    "flow_options": {"quality_setting": "quality", "iterations": 50},
+    "iterations_between": 100,
+}
+"""Defaults in place of what `BASE` has and diso refuses."""
+
+OF_DISO: dict[str, Any] = {
+    "preset": "fast",
+    "finest_scale": 1,
+    "patch_size": 12,
+    "patch_stride": 3,
+    "gradient_descent_iterations": 9,
+    "variational_refinement_iterations": 2,
+    "variational_refinement_alpha": 5,
+    "variational_refinement_delta": 6,
+    "variational_refinement_gamma": 7,
+    "use_mean_normalization": False,
+    "use_spatial_propagation": False,
+}
+"""Values other than the defaults."""
+
+
+def _param(backend: str, key: str, value: Any, redone: Redone = STAGE1) -> Change:
+    """A key of `backend_params`; whether the backend is here or not, only planned."""
+    before = {"flow_backend": backend} | (WITHOUT_SOLVER if backend == "diso" else {})
+    return Change(
+        f"backend_params.{backend}.{key}",
+        redone,
+        {"backend_params": {key: value}},
+        before=before,
+        planned_only=True,
+    )
 
 
 # Ways to change a session ------------------------------------------------------------------------
@@ -355,15 +390,17 @@ CHANGES: list[Change] = [
         prepare=_hdf5,
     ),
     # The optical flow.
-    _key("flow_backend", "diso", STAGE1, planned_only=True),
+    _key("flow_backend", "flowreg_cuda", STAGE1, planned_only=True),
+    _key("flow_backend", "flowreg_torch", STAGE1, planned_only=True),
+    _key("flow_backend", "diso", STAGE1, before=WITHOUT_SOLVER, planned_only=True),
     _key("backend_params", {"device": "cpu"}, NOTHING),
-    Change(
-        "backend_params",
-        STAGE1,
-        {"backend_params": {"device": "cuda:1"}},
-        before={"flow_backend": "flowreg_cuda"},
-        planned_only=True,
-    ),
+    _param("flowreg_cuda", "device", "cuda:1", NOTHING),
+    _param("flowreg_cuda", "max_memory", 0.5, NOTHING),
+    _param("flowreg_torch", "device", "cuda:1", NOTHING),
+    _param("flowreg_torch", "device", "cpu"),
+    _param("flowreg_torch", "dtype", "float64"),
+    _param("flowreg_torch", "frames", 2, NOTHING),
+    *(_param("diso", key, value) for key, value in OF_DISO.items()),
     _key("numerics", "matlab", STAGE1),
     _key("precision", "double", STAGE1),
     # Between recordings.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 import tomllib
@@ -96,3 +97,41 @@ def test_conda_environments_of_the_backends() -> None:
         package, bound = re.fullmatch(r"([\w-]+)(.*)", wanted).groups()
         lower = bound.partition(",")[0]
         assert dependencies(extra) == [*dependencies("cpu"), f"{names[package]} {lower}"]
+
+
+def test_profiles_show_all_rules_that_may_use_a_gpu() -> None:
+    text = "".join(path.read_text() for path in (REPOSITORY / "rules").glob("*.smk"))
+    bodies = re.findall(r"^rule (\w+):(.*?)(?=^rule |\Z)", text, flags=re.MULTILINE | re.DOTALL)
+    on_gpu = {rule for rule, body in bodies if "gpu=" in body}
+    assert "stage1_compensate" in on_gpu
+    for profile in ("slurm", "sge", "pbs"):
+        example = (REPOSITORY / "profiles" / profile / "profile.v9+.yaml").read_text()
+        shown = re.search(r"# set-resources:\n((?:#  .*\n)+)", example)
+        assert shown, profile
+        assert set(re.findall(r"^#   (\w+):", shown[1], flags=re.MULTILINE)) == on_gpu, profile
+
+
+CONDA = """#!/bin/sh
+case "$*" in
+*info*) echo '{"platform": "x", "conda_version": "24.9.2", "conda_prefix": "'"$PREFIX"'"}' ;;
+*version*) echo conda 24.9.2 ;;
+*channel_priority*) echo '{"get": {"channel_priority": "strict"}}' ;;
+*--prefix*) while [ "$1" != --prefix ]; do shift; done; mkdir -p "$2/conda-meta" ;;
+esac
+"""
+
+
+def test_jobs_with_conda_have_a_backend_that_snakemake_itself_lacks(fresh: Any) -> None:
+    fresh.configure(flow_backend="flowreg_cuda", backend_params={"device": "cuda:63"})
+    prefix = fresh.folder / "conda"
+    (prefix / "bin").mkdir(parents=True)
+    (prefix / "bin" / "activate").touch()
+    (prefix / "bin" / "conda").write_text(CONDA)
+    (prefix / "bin" / "conda").chmod(0o755)
+    path = f"{prefix / 'bin'}{os.pathsep}{os.environ['PATH']}"
+    command = fresh.command("--sdm", "conda", "--until", "inspect_recording")
+    result = fresh.run(command, PATH=path, PREFIX=str(prefix))
+    assert "Activating conda environment" in result.text, result.text
+    assert "is not available" not in result.text
+    without = fresh.run(fresh.command("--until", "inspect_recording"))
+    assert "flow_backend flowreg_cuda is not available" in without.text

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import difflib
 import importlib.util
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from importlib import import_module
@@ -38,6 +39,9 @@ __all__ = [
     "unused_setting",
     "uses_gpu",
 ]
+
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -120,8 +124,9 @@ def availability(
     if why is None and on_this_machine and entry.imports:
         try:
             why = import_module(entry.module).missing(entry.values(params))
-        except ImportError as error:
-            # Installed, but not whole: another version, a library of the system that is missing.
+        except (ImportError, OSError) as error:
+            # Installed, but not whole: another version, a library of the system that is missing,
+            # of which PyTorch says so by an OSError.
             why = f"it cannot be imported ({error})"
     return Availability(why is None, why or "")
 
@@ -276,6 +281,8 @@ def get_backend(name: str, backend_params: Mapping[str, Any] | None = None) -> B
     """
     entry = entry_of(name)
     check_params(name, backend_params or {})
+    for key in set(backend_params or {}) - set(entry.values()):
+        logger.warning("backend_params.%s is not used by the backend %s.", key, name)
     check_backend(name, backend_params, on_this_machine=True)
     backend: Backend = import_module(entry.module).create(entry.values(backend_params))
     return backend

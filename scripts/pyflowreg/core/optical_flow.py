@@ -8,7 +8,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from pyflowreg.core.backend_registry import FlowPlan, get_backend, refusal, unused_setting
+from pyflowreg.core.backend_registry import (
+    FlowPlan,
+    check_params,
+    get_backend,
+    refusal,
+    unused_setting,
+)
 from pyflowreg.core.compilation.log import compile_log
 from pyflowreg.core.numerics import LARGEST, MIN_SIDE
 from pyflowreg.core.parameters import FlowParameters
@@ -63,6 +69,7 @@ Choice = tuple[str, dict[str, Any]]
 def _refuse_unsuitable(backend: Choice, parameters: FlowParameters) -> None:
     """Refuse parameters the backend has no use for, or cannot compute with."""
     name, settings = backend
+    check_params(name, settings)
     defaults = FlowParameters()
     problems = [refusal(name, settings, parameters.precision)]
     for key, field in _SETTINGS.items():

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pyflowreg.core.backend_registry import BACKENDS, get_backend
+from pyflowreg.core.backend_registry import BACKENDS, check_backend, get_backend
 from pyflowreg.core.backend_types import Warps
 from pyflowreg.core.compilation.log import compile_log
 from pyflowreg.core.numerics import to_dtype
@@ -219,6 +219,18 @@ def _warping_backend(config: SessionConfig) -> Warps | None:
     return backend if isinstance(backend, Warps) else None
 
 
+def check_warping(config: SessionConfig) -> None:
+    """Make sure that the session's backend is available, if it warps.
+
+    Raises
+    ------
+    BackendError
+        If it is not.
+    """
+    if BACKENDS[config.flow_backend].warps:
+        check_backend(config.flow_backend, config.used_backend_params, on_this_machine=True)
+
+
 def _remove_outdated(config: SessionConfig, name: str, centre: str, sources: Any) -> None:
     """Remove the video in another format, unless it was made of the same."""
     other = config.model_copy()
@@ -273,7 +285,10 @@ def align_recording(
     ------
     InputError
         If results of stage 1 or 2 are missing or cannot be read.
+    BackendError
+        If the flow backend warps, and is not available.
     """
+    check_warping(config)
     if centre is None:
         recordings = discover_recordings(config)
         centre = recordings[centre_index(config, recordings)]

@@ -120,7 +120,9 @@ def inspect_recording(
     )
 
 
-def preflight(config: SessionConfig, *, here: bool = True) -> Session:
+def preflight(
+    config: SessionConfig, *, here: bool = True, own_environments: bool = False
+) -> Session:
     """Check a session as far as settings, folders and headers of files allow.
 
     Parameters
@@ -129,6 +131,9 @@ def preflight(config: SessionConfig, *, here: bool = True) -> Session:
         The session.
     here : bool
         Whether it will be computed on this machine, which then has to have the device.
+    own_environments : bool
+        Whether jobs have environments of their own, with the backend (``--sdm conda``): what is
+        installed in this one says nothing, and the jobs look for the device.
 
     Returns
     -------
@@ -142,7 +147,9 @@ def preflight(config: SessionConfig, *, here: bool = True) -> Session:
         truncated files, recordings that differ in size or channels, a centre that is none of
         them, folders that cannot be written, a backend that is not installed or has no device.
     """
-    problems = [*_backend_problems(config, here), *folder_problems(config)]
+    problems = folder_problems(config)
+    if not own_environments:
+        problems = [*_backend_problems(config, here), *problems]
     try:
         recordings = discover_recordings(config)
     except ConfigError as error:

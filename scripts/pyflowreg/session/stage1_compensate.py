@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from pyflowreg.cluster.allocation import allocated_cores
+from pyflowreg.core.backend_registry import check_backend
 from pyflowreg.errors import InputError, UnreadableError
 from pyflowreg.io import open_reader
 from pyflowreg.io.atomic import (
@@ -22,6 +23,7 @@ from pyflowreg.io.fields import mask_shape
 from pyflowreg.motion_correction.checkpoint import Checkpoint, claimed
 from pyflowreg.motion_correction.compensate import available_threads, correct_recording
 from pyflowreg.motion_correction.disk import check_stage1_space
+from pyflowreg.motion_correction.software import libraries_of
 from pyflowreg.session.config import SessionConfig, get_array_task_id
 from pyflowreg.session.discovery import Recording, recording_of_task
 from pyflowreg.session.locks import session_lock
@@ -209,6 +211,8 @@ def compensate_session_recording(
     interrupted = paths.checkpoint.exists()
     if not interrupted and _is_finished(config, recording):
         return paths.folder
+    # Before results or the checkpoint of other settings are given up for it.
+    check_backend(config.flow_backend, config.used_backend_params, on_this_machine=True)
     # Its lock is needed also if nothing is to be kept.
     with _checkpoint_of(config, recording) as checkpoint:
         _tidy(config, recording)
@@ -240,6 +244,8 @@ def _checkpoint_of(
 ) -> AbstractContextManager[Checkpoint]:
     folder = recording_paths(config, recording.name).checkpoint
     made_of = {name: digest(part) for name, part in _made_of(config, recording).items()}
+    if libraries := libraries_of(config.flow_backend):
+        made_of["libraries"] = libraries
     return claimed(folder, made_of, config.checkpoint_seconds, f"Recording {recording.name}")
 
 

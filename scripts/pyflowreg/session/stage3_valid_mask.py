@@ -24,6 +24,7 @@ from pyflowreg.session.aligned_video import (
     Field,
     align_recording,
     align_sequence_video,
+    check_warping,
     field_follows,
     required,
 )
@@ -343,7 +344,10 @@ def run_stage3(
         If results of stage 1 or 2 are missing or cannot be read.
     ConfigError
         If `middle_idx` or the fields do not fit the session.
+    BackendError
+        If the flow backend warps, and is not available.
     """
+    check_warping(config)
     session = _load(config, middle_idx, displacement_fields)
     with session_lock(config):
         with mask_lock(config):

@@ -12,10 +12,13 @@ import os
 import re
 import tempfile
 from collections.abc import Sequence
+from itertools import takewhile
 from pathlib import Path
 
 VARIABLE = "CUDA_VISIBLE_DEVICES"
 DEVICES = Path("/dev")
+LOCKS = Path("/tmp")
+"""Not TMPDIR, which schedulers set to another folder for every job."""
 
 logger = logging.getLogger(__name__)
 
@@ -33,15 +36,17 @@ def visible_gpus() -> list[str]:
     """
     chosen = os.environ.get(VARIABLE)
     if chosen is not None:
-        return [name for name in map(str.strip, chosen.split(",")) if name and name != "-1"]
+        # CUDA does not look behind the first name that is none.
+        return list(
+            takewhile(lambda name: name not in ("", "-1"), map(str.strip, chosen.split(",")))
+        )
     try:
         names = [path.name for path in DEVICES.iterdir()]
     except OSError:
         return []
-    return sorted(
-        (found[1] for found in (re.fullmatch(r"nvidia(\d+)", name) for name in names) if found),
-        key=int,
-    )
+    # CUDA counts those that are there, which in a container are not those of the lowest numbers.
+    count = sum(re.fullmatch(r"nvidia\d+", name) is not None for name in names)
+    return list(map(str, range(count)))
 
 
 def claim_gpu(gpus: Sequence[str] | None = None) -> str | None:
@@ -60,9 +65,10 @@ def claim_gpu(gpus: Sequence[str] | None = None) -> str | None:
     gpus = visible_gpus() if gpus is None else gpus
     if len(gpus) < 2:
         return None
+    folder = LOCKS if LOCKS.is_dir() else Path(tempfile.gettempdir())
     for gpu in gpus:
         name = f"pyflowreg-{os.getuid()}-gpu-{re.sub(r'[^A-Za-z0-9-]', '_', gpu)}.lock"
-        if not _taken(Path(tempfile.gettempdir()) / name):
+        if not _taken(folder / name):
             continue
         os.environ[VARIABLE] = gpu
         logger.info("GPU %s of %s.", gpu, ", ".join(gpus))

@@ -57,14 +57,16 @@ def create(backend_params: Mapping[str, Any]) -> TorchBackend:
 
 def missing(backend_params: Mapping[str, Any]) -> str | None:
     """Why PyTorch cannot compute on the device that is asked for."""
-    device = torch.device(backend_params["device"])
+    # Not by `torch.device`, which takes large numbers for others, or fails.
+    kind, _, number = str(backend_params["device"]).partition(":")
     way_out = "choose another one with backend_params.device (cpu always works, slowly)"
-    if device.type == "mps" and not torch.backends.mps.is_available():
+    if kind == "mps" and not torch.backends.mps.is_available():
         return f"PyTorch {torch.__version__} finds no device mps; {way_out}"
-    if device.type == "cuda":
+    if kind == "cuda":
         count = torch.cuda.device_count() if torch.cuda.is_available() else 0
-        if (device.index or 0) >= count:
+        if int(number or 0) >= count:
             found = f"finds {count} CUDA device(s)" if count else "finds no CUDA device"
+            device = backend_params["device"]
             return f"PyTorch {torch.__version__} {found}, so there is no {device}; {way_out}"
     return None
 
@@ -97,16 +99,31 @@ class TorchBackend:
         return TorchPlan(self, fixed, inside, parameters.dtype)
 
 
+_count = Lock()
+_callers = 0
+_threads_before = 1
+
+
 @contextmanager
 def _alone() -> Iterator[None]:
-    """Let PyTorch use the calling thread only: the frames are spread over threads already."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
+    """Let PyTorch use the calling thread only: the frames are spread over threads already.
+
+    Its setting is one of the thread, and of all that start later; what it was before the first
+    caller is restored.
+    """
+    global _callers, _threads_before
+    with _count:
+        if _callers == 0:
+            _threads_before = torch.get_num_threads()
+        _callers += 1
+        torch.set_num_threads(1)
     try:
         with torch.inference_mode():
             yield
     finally:
-        torch.set_num_threads(before)
+        with _count:
+            _callers -= 1
+            torch.set_num_threads(_threads_before)
 
 
 def _is_out_of_memory(error: RuntimeError) -> bool:

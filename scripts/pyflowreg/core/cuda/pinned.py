@@ -6,6 +6,7 @@ import ctypes
 import math
 import weakref
 from bisect import insort
+from collections import deque
 from collections.abc import Callable, Sequence
 from threading import Lock
 from typing import Any, Protocol
@@ -36,6 +37,9 @@ class PinnedPool:
     def __init__(self, allocate: Callable[[int], HostBlock]) -> None:
         self._allocate = allocate
         self._idle: list[tuple[int, int, HostBlock]] = []
+        # Arrays can go at any moment, also while this thread holds the lock: the garbage collector
+        # runs when it likes.
+        self._returned: deque[tuple[int, int, HostBlock]] = deque()
         self._lock = Lock()
 
     def empty(self, shape: Sequence[int], dtype: DTypeLike) -> NDArray[Any]:
@@ -56,6 +60,8 @@ class PinnedPool:
 
     def _block(self, size: int) -> tuple[int, HostBlock]:
         with self._lock:
+            while self._returned:
+                insort(self._idle, self._returned.popleft())
             for place, (held, _, block) in enumerate(self._idle):
                 if held >= size:  # the smallest that does
                     del self._idle[place]
@@ -65,5 +71,4 @@ class PinnedPool:
         return size, self._allocate(size)
 
     def _put(self, held: int, block: HostBlock) -> None:
-        with self._lock:
-            insort(self._idle, (held, id(block), block))
+        self._returned.append((held, id(block), block))

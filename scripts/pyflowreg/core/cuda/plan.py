@@ -48,7 +48,7 @@ class CudaPlan:
         self, device: Device, rooms: Rooms, fixed: NDArray[Any], parameters: FlowParameters
     ) -> None:
         self._rooms = rooms
-        self._flow = DeviceFlow(device, fixed, parameters)
+        self._flow = rooms.made(lambda: DeviceFlow(device, fixed, parameters))
 
     def displacements(
         self, moving: NDArray[Any], uv: NDArray[Any] | None = None, threads: int = 1

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from queue import LifoQueue
+from threading import Lock
 from typing import TypeVar
 
 from pyflowreg.core.cuda.device import Device, DeviceMemoryError, Layout, Memory, Stream
@@ -25,8 +26,8 @@ Work = Callable[[Stream, Arrays, int, int], Result]
 WORKERS = 2
 """Calls at the same time: one computes while the frames of the other come and go."""
 
-MOST_FRAMES = 2**14
-"""At a time; grids have less than 2^16 blocks for the planes of frames."""
+MOST_FRAMES = 2**12
+"""At a time; grids have less than 2^16 blocks for the planes of frames, so for 15 channels."""
 
 MB = 2**20
 
@@ -48,10 +49,11 @@ class _Worker:
             self._size = layout.size
         return layout.place(self._memory)
 
-    def forget(self) -> None:
-        """Give the memory back once nothing that is under way needs it."""
+    def forget(self) -> bool:
+        """Give the memory back once nothing that is under way needs it; tell if there was any."""
         self.stream.wait()
-        self._memory = None
+        had, self._memory = self._memory is not None, None
+        return had
 
 
 class Rooms:
@@ -69,6 +71,7 @@ class Rooms:
         self._device = device
         self._budget = max(int(device.free_bytes() * share) // WORKERS, 1)
         self._idle: LifoQueue[_Worker] = LifoQueue()
+        self._alone = Lock()
         for _ in range(WORKERS):
             self._idle.put(_Worker(device))
 
@@ -120,16 +123,22 @@ class Rooms:
             frames = self.frames(reserve, count)
             frames = -(-count // -(-count // frames))  # parts of about the same length
             try:
-                with self._lent() as worker:
-                    room = worker.room(self._layout(reserve, frames))
-                    found = [
-                        work(worker.stream, room, begin, min(begin + frames, count))
-                        for begin in range(0, count, frames)
-                    ]
-                    worker.stream.wait()
-                    return found
+                return self._done(count, frames, reserve, work)
             except DeviceMemoryError:
-                self._halve(reserve, frames)
+                pass
+            # Not within `except`, whose traceback keeps memory.
+            self._halve(reserve, frames)
+
+    def _done(self, count: int, frames: int, reserve: Reserve, work: Work[Result]) -> list[Result]:
+        """Do work on so many frames at a time; what holds memory is gone with this call."""
+        with self._lent() as worker:
+            room = worker.room(self._layout(reserve, frames))
+            found = [
+                work(worker.stream, room, begin, min(begin + frames, count))
+                for begin in range(0, count, frames)
+            ]
+            worker.stream.wait()
+            return found
 
     @contextmanager
     def _lent(self) -> Iterator[_Worker]:
@@ -145,16 +154,58 @@ class Rooms:
             finally:
                 self._idle.put(worker)
 
+    def made(self, make: Callable[[], Result]) -> Result:
+        """Make what lies on the device besides the frames.
+
+        Parameters
+        ----------
+        make : callable
+            Makes it.
+
+        Returns
+        -------
+        object
+            What `make` returned.
+
+        Raises
+        ------
+        BackendError
+            If the memory of the device does not suffice.
+        """
+        while True:
+            try:
+                return make()
+            except DeviceMemoryError as error:
+                reason = str(error)
+            # Not within `except`, whose traceback keeps memory.
+            if not self._forget():
+                raise self._too_small(f"a fixed frame ({reason})")
+
+    def _forget(self) -> bool:
+        """Give the memory of all workers back when they have done their work; tell if any had."""
+        with self._alone:  # two that wait for each other's would wait for ever
+            workers = [self._idle.get() for _ in range(WORKERS)]
+            try:
+                had = [worker.forget() for worker in workers]
+                return any(had)
+            finally:
+                for worker in workers:
+                    self._idle.put(worker)
+
+    def _too_small(self, what: str) -> BackendError:
+        return BackendError(
+            f"{self._device.name} has {self._device.free_bytes() / MB:.0f} MB of free memory, "
+            f"which do not suffice for {what}. End other programs that use this GPU, choose "
+            "another with backend_params.device, or compute on the CPU (flow_backend: flowreg)."
+        )
+
     def _halve(self, reserve: Reserve, frames: int) -> None:
         size = self._size(reserve, frames)
         free = self._device.free_bytes() / MB
         if frames == 1:
-            raise BackendError(
-                f"{self._device.name} has {free:.0f} MB of free memory, which do not suffice for "
-                f"a single frame ({size / MB:.0f} MB and working memory). End other programs that "
-                "use this GPU, choose another with backend_params.device, or compute on the CPU "
-                "(flow_backend: flowreg)."
-            )
+            if self._forget():
+                return
+            raise self._too_small(f"a single frame ({size / MB:.0f} MB and working memory)")
         self._budget = min(self._budget, size // 2)
         logger.warning(
             "%s has not enough memory for %d frames at a time (%.0f MB, %.0f MB are free); going "
