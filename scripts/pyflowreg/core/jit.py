@@ -17,7 +17,7 @@ from pyflowreg.core.compilation.cache import KernelCache
 from pyflowreg.core.compilation.log import compile_log
 from pyflowreg.core.compilation.sources import Sources
 from pyflowreg.core.compilation.store import PACKAGE, Store
-from pyflowreg.core.threads import uninterrupted
+from pyflowreg.core.interruption import uninterrupted
 
 _SOURCES = Sources(PACKAGE, read_now=PACKAGE / "core")
 kernel_store = Store()
