@@ -154,6 +154,16 @@ def test_the_centre_is_chosen(session):
     assert error(fields[1], (2, 0)) < 0.1
 
 
+def test_another_centre_of_the_same_average_leaves_one_record(session, computed):
+    config = session([average(), average(1), average()])
+    for centre in ("rec8.tif", "rec10.tif"):
+        config.center = centre
+        stage2.run_stage2(config)
+        for folder in (config.root / "compensated_outputs").iterdir():
+            assert len(list(folder.glob("stage2_*.json"))) == 1
+    assert len(computed) == 3, "the field of rec9 is the same"
+
+
 def test_a_second_run_computes_nothing(session, computed):
     config = session([average(1), average(), average(2)])
     first = stage2.run_stage2(config)[2]

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import itertools
 import os
-import signal
 import threading
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, MutableSequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import AbstractContextManager, nullcontext
 from functools import lru_cache
-from types import FrameType, TracebackType
+from types import TracebackType
 from typing import Any, Self, TypeVar
+
+from pyflowreg.core.interruption import uninterrupted
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -41,49 +42,6 @@ def _pool(process: int) -> ThreadPoolExecutor:
     return ThreadPoolExecutor(MOST_THREADS, "pyflowreg", initializer=mark)
 
 
-def uninterrupted(function: Callable[[], Result]) -> Result:
-    """Call a function which Ctrl-C and SIGTERM do not stop half-way.
-
-    Both become exceptions that may come anywhere in the main thread.
-
-    Parameters
-    ----------
-    function : callable
-        Should take no longer than a user wants to wait.
-
-    Returns
-    -------
-    result
-        Of the function.
-
-    Raises
-    ------
-    KeyboardInterrupt, SystemExit
-        When the function has ended; what the handler of the first signal raises.
-    """
-    if threading.current_thread() is not threading.main_thread():
-        return function()
-    arrived: list[int] = []
-    handlers: dict[int, Any] = {}
-
-    def remember(number: int, frame: FrameType | None) -> None:
-        arrived.append(number)
-
-    try:
-        for number in (signal.SIGINT, signal.SIGTERM):
-            handler = signal.getsignal(number)
-            if callable(handler):
-                handlers[number] = handler
-                signal.signal(number, remember)
-        return function()
-    finally:
-        # SIGINT last: after SIGTERM the process ends, whatever its handler is.
-        for known in sorted(handlers, reverse=True):
-            signal.signal(known, handlers[known])
-        if arrived:
-            handlers[arrived[0]](arrived[0], None)
-
-
 def finish(calls: Iterable[Future[Any]]) -> None:
     """Wait for calls in other threads, however often Ctrl-C or SIGTERM interrupts.
 
@@ -94,6 +52,21 @@ def finish(calls: Iterable[Future[Any]]) -> None:
     """
     waited_for = list(calls)
     uninterrupted(lambda: wait(waited_for))
+
+
+def _begin(
+    known: MutableSequence[Future[Any]],
+    pool: ThreadPoolExecutor,
+    function: Callable[..., Any],
+    *arguments: Any,
+) -> None:
+    """Call a function in another thread; nothing may be begun there that is not known here."""
+    uninterrupted(lambda: known.append(pool.submit(function, *arguments)))
+
+
+def _end(pool: ThreadPoolExecutor) -> None:
+    """Wait for the calls that are begun; the others never are."""
+    uninterrupted(lambda: pool.shutdown(cancel_futures=True))
 
 
 class AbandonedError(Exception):
@@ -175,7 +148,8 @@ def for_each(function: Callable[[int], None], count: int, threads: int) -> None:
     pool = _pool(os.getpid())
     results: list[Future[None]] = []
     try:
-        results.extend(pool.submit(runner) for runner in runners)
+        for runner in runners:
+            _begin(results, pool, runner)
         wait(results)
     finally:
         # After an interruption nobody may go on working on what the caller gives up.
@@ -229,14 +203,15 @@ def ahead(source: Generator[Item, None, None]) -> Generator[Item, None, None]:
     """
     end = object()
     thread = ThreadPoolExecutor(1, "pyflowreg-read")
+    coming: deque[Future[Any]] = deque()
     try:
-        coming: Future[Any] = thread.submit(next, source, end)
-        while (item := coming.result()) is not end:
-            coming = thread.submit(next, source, end)
+        _begin(coming, thread, next, source, end)
+        while (item := coming.popleft().result()) is not end:
+            _begin(coming, thread, next, source, end)
             yield item
             del item
     finally:
-        thread.shutdown(cancel_futures=True)
+        _end(thread)
         source.close()
 
 
@@ -287,7 +262,7 @@ def overlapped(
                 raise
             if item is end:
                 break
-            begun.append(pool.submit(function, item))
+            _begin(begun, pool, function, item)
             del item
             if len(begun) == 2:
                 yield begun.popleft().result()
@@ -295,7 +270,7 @@ def overlapped(
             yield begun.popleft().result()
     finally:
         abandoned.set()
-        pool.shutdown(cancel_futures=True)
+        _end(pool)
 
 
 class Behind:
@@ -312,10 +287,7 @@ class Behind:
     def submit(self, function: Callable[..., None], *arguments: Any) -> None:
         """Wait for the call before, raise its error, or begin this one."""
         self.wait()
-        # Nothing may be begun that is not known here.
-        uninterrupted(
-            lambda: self._waiting.append(self._thread.submit(function, *arguments)),
-        )
+        _begin(self._waiting, self._thread, function, *arguments)
 
     @property
     def is_idle(self) -> bool:
@@ -346,4 +318,4 @@ class Behind:
             try:
                 finish(self._waiting)
             finally:
-                self._thread.shutdown()
+                _end(self._thread)

@@ -15,7 +15,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import DTypeLike
 
-from pyflowreg.core.threads import uninterrupted
+from pyflowreg.core.interruption import uninterrupted
 from pyflowreg.io.atomic import atomic_paths
 from pyflowreg.io.base import Frames, Shape4, check_dtype
 from pyflowreg.io.failures import writing

@@ -18,9 +18,10 @@ from numpy.typing import NDArray
 from pyflowreg.core.backend_registry import BACKENDS, FlowPlan, get_backend
 from pyflowreg.core.backend_types import Corrects, LimitsChunks, RawChunk, Warps
 from pyflowreg.core.frame_warp import warp_frames
+from pyflowreg.core.interruption import uninterrupted
 from pyflowreg.core.numerics import MIN_SIDE, to_dtype
 from pyflowreg.core.parameters import FlowParameters
-from pyflowreg.core.threads import overlapped, uninterrupted
+from pyflowreg.core.threads import overlapped
 from pyflowreg.core.warping import warp_sequence
 from pyflowreg.errors import InputError
 from pyflowreg.io import Reader

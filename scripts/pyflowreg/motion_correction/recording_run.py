@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pyflowreg.core.compilation.log import compile_log
-from pyflowreg.core.threads import Behind, uninterrupted
+from pyflowreg.core.interruption import uninterrupted
+from pyflowreg.core.threads import Behind
 from pyflowreg.io import Reader
 from pyflowreg.io.fields import FieldWriter, MaskWriter
 from pyflowreg.io.writing import BaseWriter, Position, ResumeError, WriterGroup, restoring

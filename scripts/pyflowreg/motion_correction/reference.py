@@ -15,9 +15,10 @@ from numpy.typing import NDArray
 
 from pyflowreg.core.backend_registry import Backend
 from pyflowreg.core.frame_warp import warp_frames
+from pyflowreg.core.interruption import uninterrupted
 from pyflowreg.core.numerics import LARGEST, Numerics
 from pyflowreg.core.parameters import FlowParameters
-from pyflowreg.core.threads import overlapped, uninterrupted
+from pyflowreg.core.threads import overlapped
 from pyflowreg.errors import ConfigError, InputError
 from pyflowreg.io.image import read_image
 from pyflowreg.motion_correction.centring import centred_reference

@@ -189,6 +189,7 @@ def _save_field(
         ):
             logger.info("%s: the displacement exists with these settings.", paths.name)
             if record.sources != sources:
+                record.withdraw()  # with another centre of the same average, there is one
                 record.write(sources, contents_of(paths.folder, [paths.w_to_reference]))
             return
         logger.warning("%s is damaged; it is made again.", paths.w_to_reference)
