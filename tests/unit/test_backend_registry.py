@@ -221,8 +221,9 @@ def test_a_device_that_is_not_used_is_told(caplog):
     assert "backend_params.device is not used by the backend flowreg" in caplog.text
 
 
-def test_defaults_written_out_are_no_mistake(tmp_path):
-    options = {"alpha": 1.5, "quality_setting": "quality", "iterations": 50, "weight": [0.5, 0.5]}
+@pytest.mark.parametrize("alpha", [1.5, (1.5, 1.5)])
+def test_defaults_written_out_are_no_mistake(tmp_path, alpha):
+    options = {"alpha": alpha, "quality_setting": "quality", "iterations": 50, "weight": [0.5, 0.5]}
     config = SessionConfig(
         root=tmp_path, flow_backend="diso", alpha_between=25.0, flow_options=options
     )

@@ -236,7 +236,9 @@ def unused_setting(name: str, key: str, value: object, default: object) -> str |
         Its value, and the one it has if nobody sets it.
     """
     entry = entry_of(name)
-    if key not in entry.unused or value == default:
+    values = value if isinstance(value, list | tuple) else [value]
+    # Also one for each direction or channel.
+    if key not in entry.unused or value == default or all(one == default for one in values):
         return None
     from pyflowreg.settings import shown
 
