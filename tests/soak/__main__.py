@@ -33,6 +33,7 @@ def parser() -> argparse.ArgumentParser:
     result.add_argument("--first", type=int, default=0, help="number of the first cycle")
     result.add_argument("--doors", nargs="+", choices=DOORS, default=list(DOORS))
     result.add_argument("--variants", nargs="+", choices=list(VARIANTS), default=list(VARIANTS))
+    result.add_argument("--iterations", type=int, default=1500, help="of the flow")
     result.add_argument("--rounds", type=int, default=3, help="disturbed runs of a cycle, at most")
     result.add_argument("--work", type=Path, help="keep everything here")
     return result
@@ -107,7 +108,7 @@ def main() -> int:
     begun = time.monotonic()
     try:
         with small_disk(folder / "disk", DISK) as disk:
-            bench = Bench(folder, disk)
+            bench = Bench(folder, disk, arguments.iterations)
             bench.make()
             try:
                 report = soak(arguments, bench, seed)

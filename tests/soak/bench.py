@@ -23,16 +23,15 @@ from .processes import Order, Run
 SIMULATED = SimulationConfig(n_recordings=3, n_frames=40, height=64, width=64)
 FLOW = {
     "quality_setting": "quality",
-    "iterations": 200,  # so that much of a run is stage 1, between two saves
     "reference_frames": [0, 1, 2, 3],
     "buffer_size": 6,
 }
 VARIANTS: dict[str, dict[str, Any]] = {
     "as it was": {},
-    "alpha": {"flow_options": {**FLOW, "alpha": 3}},
+    "alpha": {"flow_options": {"alpha": 3}},
     "sigma_smooth": {"sigma_smooth": 3.0},
     "align_output_format": {"align_output_format": "HDF5"},
-    "save_w": {"flow_options": {**FLOW, "save_w": True}},
+    "save_w": {"flow_options": {"save_w": True}},
     "center": {"center": "recording_01.tif"},
 }
 """Settings that change results."""
@@ -60,10 +59,13 @@ class Bench:
         Where everything happens.
     disk : Disk
         Gets the results.
+    iterations : int
+        Of the flow: with many, most of a run is stage 1.
     """
 
     folder: Path
     disk: Disk
+    iterations: int
     runs: list[Run] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=dict)
     wanted: dict[str, dict[str, bytes]] = field(default_factory=dict)
@@ -107,10 +109,11 @@ class Bench:
             "checkpoint_seconds": 0.05,
             "n_workers": 2,
             "iterations_between": 20,
-            "flow_options": FLOW,
             **more,
             **VARIANTS[variant],
         }
+        chosen = VARIANTS[variant].get("flow_options", {})
+        settings["flow_options"] = {**FLOW, "iterations": self.iterations, **chosen}
         new = self.folder / ".settings.yaml"
         new.write_text(yaml.safe_dump(settings), encoding="utf-8")
         new.replace(self.folder / "settings.yaml")

@@ -5,13 +5,15 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from itertools import chain
 from pathlib import Path
 
 TESTS = Path(__file__).resolve().parents[1]
 
 
 def test_a_few_cycles(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "soak", "--seed", "4", "--cycles", "2", "--rounds", "1"]
+    numbers = {"--seed": 4, "--cycles": 2, "--rounds": 1, "--iterations": 10}
+    command = [sys.executable, "-m", "soak", *map(str, chain.from_iterable(numbers.items()))]
     some = ["--doors", "command", "--variants", "as it was", "sigma_smooth"]
     done = subprocess.run(
         [*command, *some, "--work", str(tmp_path)],
