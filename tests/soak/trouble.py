@@ -143,18 +143,22 @@ def _remove(bench: Bench, rng: random.Random) -> bool:
     path = _some_result(bench, rng)
     if path is None:
         return False
-    path.unlink()
+    _unlink(path)
     return True
+
+
+def _unlink(path: Path) -> None:
+    path.unlink(missing_ok=True)
+    if path.parent.parent.name == "records":
+        # Without a record a video is nobody's, and stays beside the one in another format.
+        name = f"aligned_{path.stem.rpartition('_')[0]}.{path.parent.name}"
+        (path.parents[2] / name).unlink(missing_ok=True)
 
 
 def _remove_many(bench: Bench, rng: random.Random) -> bool:
     files = sorted(bench.files())
     for path in rng.sample(files, rng.randint(0, len(files))):
-        path.unlink(missing_ok=True)
-        if path.parent.parent.name == "records":
-            # Without a record it is nobody's, and stays beside the one in another format.
-            name = f"aligned_{path.stem.rpartition('_')[0]}.{path.parent.name}"
-            (path.parents[2] / name).unlink(missing_ok=True)
+        _unlink(path)
     return bool(files)
 
 

@@ -349,6 +349,15 @@ def test_an_outdated_video_of_a_failed_run_does_not_stay_beside_another_format(
     }
 
 
+def test_a_video_of_nobody_stays(finished, caplog):
+    other = finished.root / "final_results" / "aligned_rec_1.hdf5"
+    other.write_bytes(b"of another program")
+    (finished.root / "final_results" / "aligned_rec_1.tif").unlink()
+    stage3.run_stage3(finished)
+    assert other.read_bytes() == b"of another program"
+    assert f"{other} stays: nothing tells with which settings" in caplog.text
+
+
 def test_saved_fields_that_lead_to_another_centre(finished):
     with pytest.raises(InputError, match=r"another centre than rec_1.*run stage 2 again"):
         stage3.run_stage3(finished, 0)

@@ -236,10 +236,12 @@ def _remove_outdated(config: SessionConfig, name: str, centre: str, sources: Any
     other = config.model_copy()
     other.align_output_format = "HDF5" if config.align_output_format == "TIFF" else "TIFF"
     record = video_record(other, name, centre)
+    video = recording_paths(other, name).aligned
     if record.family() and record.sources != sources:
-        video = recording_paths(other, name).aligned
         _remove(video, record)
         logger.info("%s was made with other settings or frames, and is removed.", video)
+    elif video.exists() and not record.family():
+        logger.warning("%s stays: nothing tells with which settings it was made.", video)
 
 
 def _remove(video: Path, record: Record) -> None:
