@@ -14,7 +14,7 @@ from pyflowreg.session.discovery import discover_recordings
 from pyflowreg.session.stage1_compensate import run_stage1
 from pyflowreg.session.stage2_between_avgs import save_fields
 from pyflowreg.session.stage3_valid_mask import align_recording, compute_final_mask, run_stage3
-from pyflowreg.workflow.intact import find_damage
+from pyflowreg.workflow.intact import find_damage, put_right
 from pyflowreg.workflow.plan import Plan
 
 from . import checkpoints as helper
@@ -168,6 +168,26 @@ def test_the_workflow_sees_it_before_its_first_job(session, name, change):
     assert damage.target.exists()
     damage.withdraw()
     assert not damage.target.exists()
+
+
+@pytest.mark.parametrize("door", ["library", "workflow"])
+def test_a_garbled_record_of_stage_1_is_written_again(session, door):
+    """It says nothing that is not known; no frame is made again for it."""
+    config, whole = session
+    (record,) = config.root.glob("compensated_outputs/rec_1/stage1_*.json")
+    frames = record.parent / "compensated.hdf5"
+    before, made = record.stat().st_mtime_ns, frames.stat().st_mtime_ns
+    record.write_bytes(b"\x00garbled")
+    os.utime(record, ns=(before, before))
+    if door == "library":
+        (record.parent / "inspect.json").unlink()
+        run_stage1(config)
+    else:
+        recordings = tuple(discover_recordings(config))
+        put_right(Plan(config, recordings, recordings[1]), [])
+    assert files(config) == whole
+    assert record.stat().st_mtime_ns == before
+    assert frames.stat().st_mtime_ns == made
 
 
 FINAL = [

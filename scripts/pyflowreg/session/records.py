@@ -81,6 +81,22 @@ class Record:
             content[FILES] = files
         atomic_write_json(self.path, json.loads(json.dumps(content, default=str)))
 
+    def restore(self) -> None:
+        """Write a record without sources again if it cannot be read; its age stays.
+
+        Raises
+        ------
+        OutputError
+            If the file cannot be written.
+        """
+        if read_status(self.path):
+            return
+        before = self.path.stat() if self.path.exists() else None
+        self.write()
+        if before is not None:
+            with writing(self.path):
+                os.utime(self.path, ns=(before.st_atime_ns, before.st_mtime_ns))
+
     @property
     def sources(self) -> dict[str, Any] | None:
         """What `write` was given; None if there is no record of the current settings."""

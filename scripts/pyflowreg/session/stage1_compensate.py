@@ -229,12 +229,10 @@ def _is_finished(config: SessionConfig, recording: Recording) -> bool:
     if not config.resume or not is_complete(config, recording):
         return False
     logger.info("%s is already corrected with these settings.", recording.name)
-    record = stage1_record(config, recording.name)
-    if not record.path.is_file():
-        record.write()
+    stage1_record(config, recording.name).restore()
     header = recording_paths(config, recording.name).header
     mark = header_mark(file_identity(recording.path), config.input_options)
-    if header.exists() and read_status(header).get("made_of") != mark:
+    if read_status(header).get("made_of") != mark:
         atomic_write_json(header, inspect_recording(recording.path, config.input_options))
     return True
 

@@ -17,7 +17,7 @@ from pyflowreg.io.failures import writing
 from pyflowreg.io.file_lock import holder
 from pyflowreg.session.contents import contents_in, wrong_lengths
 from pyflowreg.session.outputs import RecordingPaths
-from pyflowreg.session.records import withdraw_stage1
+from pyflowreg.session.records import stage1_record, withdraw_stage1
 from pyflowreg.session.status import load_status
 from pyflowreg.session.times import results_in, settle
 from pyflowreg.workflow.plan import Plan
@@ -130,4 +130,9 @@ def put_right(plan: Plan, damaged: Iterable[Damaged]) -> None:
         return
     for entry in damaged:
         entry.withdraw()
+    for recording in plan.recordings:
+        # Its name says all; Snakemake would make the whole recording again for it.
+        record = stage1_record(plan.config, recording.name)
+        if record.path.exists():
+            record.restore()
     settle(results_in(plan.paths, [recording.name for recording in plan.recordings]))
