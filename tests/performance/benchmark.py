@@ -114,14 +114,15 @@ def main() -> int:
         work = arguments.work or Path(stack.enter_context(tempfile.TemporaryDirectory()))
         setup = _setup(arguments, work)
         setup.work.mkdir(parents=True, exist_ok=True)
-        results = {"about": about(setup), "sections": {}}
+        machine = {**about(setup), "simulation": setup.simulation}
+        results = {"about": {}, "sections": {}}
         if arguments.add and results_file.is_file():
-            results["sections"] = json.loads(results_file.read_text("utf-8"))["sections"]
-        results["about"]["simulation"] = setup.simulation
+            results = json.loads(results_file.read_text("utf-8"))
         for name in arguments.sections or SECTIONS:
             section = importlib.import_module(f"bench.section_{name}")
             log.info("%s", section.TITLE)
             results["sections"][name] = section.measure(setup)
+            results["about"][name] = machine
             results_file.write_text(json.dumps(results, indent=1), encoding="utf-8")
     text = full_text(results)
     (arguments.out / "tables.md").write_text(text, encoding="utf-8")

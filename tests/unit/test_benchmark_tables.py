@@ -154,19 +154,19 @@ def test_field_read_from_suite2p_is_the_one_it_applied(module, tmp_path):
 
 PAIRS = [f"g{number:02d}" for number in range(1, 19)]
 TIMES = {"min": 0.5, "median": 0.6, "repeats": 3}
-RESULTS = {
-    "about": {
-        "cpu": "a CPU",
-        "cores": 2,
-        "memory_gib": 24,
-        "date": "2030-01-01",
-        "commit": "abc",
-        "versions": {
-            "this package": {"numpy": "2"},
-            "this package, with all backends": {"torch": "2"},
-            "absent": {},
-        },
+ABOUT = {
+    "cpu": "a CPU",
+    "cores": 2,
+    "memory_gib": 24,
+    "date": "2030-01-01",
+    "commit": "abc",
+    "versions": {
+        "this package": {"numpy": "2"},
+        "this package, with all backends": {"torch": "2"},
+        "absent": {},
     },
+}
+RESULTS = {
     "sections": {
         "flow": {
             "rows": [
@@ -266,6 +266,15 @@ RESULTS = {
 }
 
 
+RESULTS["about"] = dict.fromkeys(RESULTS["sections"], ABOUT)
+
+
+def test_sections_measured_on_other_days_say_so(module):
+    about = {**RESULTS["about"], "stage3": {**ABOUT, "commit": "def"}}
+    text = module("report").readme_blocks({**RESULTS, "about": about})["benchmark"]
+    assert text.count("commit abc") == text.count("commit def") == 1
+
+
 def test_every_section_has_a_table(module):
     text = module("report").full_text(RESULTS)
     for name in RESULTS["sections"]:
@@ -286,5 +295,6 @@ def test_readme_names_machine_and_versions(module):
     assert "this package: numpy 2." in blocks["benchmark"]
     assert "this package, with all backends: torch 2." in blocks["backends"]
     assert "Start-up" not in blocks["benchmark"]
+    assert blocks["benchmark"].count("a CPU") == 1
     few = {**RESULTS, "sections": {"backends": RESULTS["sections"]["backends"]}}
     assert set(module("report").readme_blocks(few)) == {"backends"}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+from collections.abc import Collection
 from typing import Any
 
 from bench import section_backends
@@ -42,18 +43,28 @@ def _sections(results: dict[str, Any], names: list[str], level: str) -> str:
 def full_text(results: dict[str, Any]) -> str:
     """Return every table."""
     body = _sections(results, SECTIONS, "##")
-    return f"# Benchmarks\n\n{machine_text(results['about'])}\n{body}"
+    return f"# Benchmarks\n\n{_machines(results, SECTIONS)}\n{body}"
+
+
+def _machines(
+    results: dict[str, Any], names: list[str], tools: Collection[str] | None = None
+) -> str:
+    """Tell where, when and with what these sections were measured, each only once."""
+    about = results["about"]
+    texts = [machine_text(about[name], tools) for name in names if name in about]
+    return "\n".join(dict.fromkeys(texts))
 
 
 def readme_blocks(results: dict[str, Any]) -> dict[str, str]:
     """Return the text of every block of the README whose sections were all measured."""
-    about = results["about"]
     texts = {}
     if set(README_BLOCKS["benchmark"]) <= set(results["sections"]):
         body = _sections(results, README_BLOCKS["benchmark"], "###")
         others = [title for name, title in TITLES.items() if name != "backends"]
-        texts["benchmark"] = f"## {README_TITLE}\n\n{body}\n{machine_text(about, others)}"
+        machines = _machines(results, README_BLOCKS["benchmark"], others)
+        texts["benchmark"] = f"## {README_TITLE}\n\n{body}\n{machines}"
     if "backends" in results["sections"]:
         body = section_backends.table(results["sections"]["backends"])
-        texts["backends"] = f"{body}\n{machine_text(about, [TITLES['backends']])}"
+        machines = _machines(results, ["backends"], [TITLES["backends"]])
+        texts["backends"] = f"{body}\n{machines}"
     return texts
