@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pyflowreg.core.interruption import uninterrupted
 from pyflowreg.io.atomic import atomic_save_npz, atomic_write_bytes
 from pyflowreg.io.mat_results import cell, save_mat
 from pyflowreg.session.config import SessionConfig
@@ -40,7 +41,9 @@ def save_png(path: Path, mask: NDArray[np.bool_]) -> None:
     from imageio.v3 import imwrite
 
     # In memory: on a full disk the library closes its file twice, with a traceback.
-    picture: bytes = imwrite("<bytes>", mask.astype(np.uint8) * 255, extension=".png")
+    values = mask.astype(np.uint8) * 255
+    # Interrupted while it is made, imageio's writer complains about itself when it goes.
+    picture: bytes = uninterrupted(lambda: imwrite("<bytes>", values, extension=".png"))
     atomic_write_bytes(path, picture)
 
 
