@@ -11,33 +11,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pyflowreg.session.discovery import Recording
 from pyflowreg.session.outputs import RecordingPaths, find_compensated, find_idx
 from pyflowreg.session.status import digest, file_identity, read_status
 
 FIELD, FOLDER = "field", "folder"
 
 
-def correction_sources(settings: Mapping[str, Any], recording: Recording) -> dict[str, Any]:
+def correction_sources(settings: Mapping[str, Any], identity: Sequence[Any]) -> dict[str, Any]:
     """Return what stage 1 of a recording depends on.
-
-    Parameters
-    ----------
-    settings : mapping
-        `SessionConfig.settings_of_stage(1)`.
-    recording : Recording
-        One of its recordings.
-
-    Returns
-    -------
-    dict
-        By what it is called in messages.
-    """
-    return {"settings": settings, "input": file_identity(recording.path)}
-
-
-def correction_fingerprint(settings: Mapping[str, Any], identity: Sequence[Any]) -> str:
-    """Return the fingerprint that status.json has if stage 1 is finished and current.
 
     Parameters
     ----------
@@ -48,10 +29,26 @@ def correction_fingerprint(settings: Mapping[str, Any], identity: Sequence[Any])
 
     Returns
     -------
+    dict
+        By what it is called in messages.
+    """
+    return {"settings": settings, "input": identity}
+
+
+def correction_fingerprint(sources: Mapping[str, Any]) -> str:
+    """Return the fingerprint that status.json has if stage 1 is finished and current.
+
+    Parameters
+    ----------
+    sources : mapping
+        `correction_sources` of the recording.
+
+    Returns
+    -------
     str
         64 hexadecimal digits.
     """
-    return digest(settings, identity)
+    return digest(*sources.values())
 
 
 def header_mark(identity: Sequence[Any], input_options: Mapping[str, Any] | None) -> str:

@@ -37,7 +37,7 @@ from pyflowreg.session.path_safety import check_paths
 from pyflowreg.session.preflight import inspect_recording, preflight
 from pyflowreg.session.records import stage1_record
 from pyflowreg.session.room import room_remark
-from pyflowreg.session.sources import correction_sources, header_mark
+from pyflowreg.session.sources import correction_fingerprint, correction_sources, header_mark
 from pyflowreg.session.stage1_files import Stage1Files, stage1_contents
 from pyflowreg.session.status import (
     digest,
@@ -88,7 +88,7 @@ def threads_of(config: SessionConfig) -> int:
 def _made_of(config: SessionConfig, recording: Recording) -> dict[str, Any]:
     """Return what the results depend on."""
     try:
-        return correction_sources(config.settings_of_stage(1), recording)
+        return correction_sources(config.settings_of_stage(1), file_identity(recording.path))
     except OSError as error:
         raise InputError(
             f"{error.filename or recording.path} cannot be found any more "
@@ -119,10 +119,6 @@ def _check_unchanged(
     )
 
 
-def _fingerprint(made_of: Mapping[str, Any]) -> str:
-    return digest(*made_of.values())
-
-
 def is_complete(config: SessionConfig, recording: Recording) -> bool:
     """Whether stage 1 of a recording is finished, with these settings and this input.
 
@@ -146,7 +142,7 @@ def is_complete(config: SessionConfig, recording: Recording) -> bool:
     except InputError as error:
         logger.warning("%s is corrected again: %s.", recording.name, error)
         return False
-    if status.get("stage1") != "done" or status.get("fingerprint") != _fingerprint(
+    if status.get("stage1") != "done" or status.get("fingerprint") != correction_fingerprint(
         _made_of(config, recording)
     ):
         return False
@@ -298,7 +294,7 @@ def _correct(
     write_status(
         paths.status,
         "stage1",
-        fingerprint=_fingerprint(made_of),
+        fingerprint=correction_fingerprint(made_of),
         frames=result.n_frames,
         files=files,
     )

@@ -16,6 +16,7 @@ from pyflowreg.session.sources import (
     FIELD,
     corrected,
     correction_fingerprint,
+    correction_sources,
     field_sources,
     header_mark,
     is_same_mask,
@@ -72,7 +73,7 @@ class Outdated:
         if identity is None:
             return False
         made = read_status(self._files(name).status).get("fingerprint")
-        return bool(made != correction_fingerprint(self._settings, identity))
+        return bool(made != correction_fingerprint(correction_sources(self._settings, identity)))
 
     def _look(self, name: str) -> list[Any] | None:
         """Size and time of a recording; None if it is not there, which is told elsewhere."""

@@ -33,14 +33,14 @@ class Executor(RemoteExecutor):
 
     def status(self, name):
         """What says that stage 1 of a recording is done."""
-        from pyflowreg.session.sources import correction_fingerprint
+        from pyflowreg.session.sources import correction_fingerprint, correction_sources
         from pyflowreg.session.status import file_identity
         from pyflowreg.workflow.plan import Plan
 
         plan = Plan.from_mapping(self.workflow.config)
         identity = file_identity(plan.recording(name).path)
-        fingerprint = correction_fingerprint(plan.config.settings_of_stage(1), identity)
-        return {"stage1": "done", "fingerprint": fingerprint}
+        sources = correction_sources(plan.config.settings_of_stage(1), identity)
+        return {"stage1": "done", "fingerprint": correction_fingerprint(sources)}
 
     async def check_active_jobs(self, active_jobs):
         for job_info in active_jobs:
