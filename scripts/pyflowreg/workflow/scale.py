@@ -84,6 +84,27 @@ def note_inputs_once() -> None:
     base.finished = finished
 
 
+def scheduler_method(name: str) -> tuple[Any, Any]:
+    """Return the class of Snakemake's scheduler, and a method of it to be replaced.
+
+    Parameters
+    ----------
+    name : str
+        Name of the method.
+
+    Returns
+    -------
+    scheduler_type, method
+        The method is None if this version of Snakemake has none, or if it is replaced already.
+    """
+    try:
+        from snakemake.scheduling.job_scheduler import JobScheduler
+    except ImportError:
+        return None, None
+    original: Any = getattr(JobScheduler, name, None)
+    return JobScheduler, None if hasattr(original, "__wrapped__") else original
+
+
 def look_again_once() -> None:
     """Let one timer at a time make Snakemake look for jobs that can start.
 
@@ -92,12 +113,8 @@ def look_again_once() -> None:
     again starts the next timer, so there soon is one for each job that has ended: after some
     hundred jobs the process did nothing else, beside the jobs if they run on the same machine.
     """
-    try:
-        from snakemake.scheduling.job_scheduler import JobScheduler
-    except ImportError:
-        return
-    original: Any = getattr(JobScheduler, "_schedule_reevalutation", None)
-    if original is None or hasattr(original, "__wrapped__"):
+    scheduler_type, original = scheduler_method("_schedule_reevalutation")
+    if original is None:
         return
 
     @functools.wraps(original)
@@ -114,4 +131,4 @@ def look_again_once() -> None:
         scheduler._looks_again = False
         scheduler._open_jobs.release()
 
-    JobScheduler._schedule_reevalutation = start_timer
+    scheduler_type._schedule_reevalutation = start_timer

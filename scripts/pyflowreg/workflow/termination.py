@@ -6,6 +6,8 @@ import functools
 import threading
 from typing import Any
 
+from pyflowreg.workflow.scale import scheduler_method
+
 
 def never_wait_for_a_lock_in_a_signal() -> None:
     """Let Snakemake heed SIGTERM whatever it is doing just then.
@@ -16,16 +18,12 @@ def never_wait_for_a_lock_in_a_signal() -> None:
 
     A version of Snakemake that lacks the method keeps its own way.
     """
-    try:
-        from snakemake.scheduling.job_scheduler import JobScheduler
-    except ImportError:
-        return
-    original: Any = getattr(JobScheduler, "exit_gracefully", None)
-    if original is None or hasattr(original, "__wrapped__"):
+    scheduler_type, original = scheduler_method("exit_gracefully")
+    if original is None:
         return
 
     @functools.wraps(original)
     def exit_gracefully(self: Any, *signal: Any) -> None:
         threading.Thread(target=original, args=(self, *signal), daemon=True).start()
 
-    JobScheduler.exit_gracefully = exit_gracefully
+    scheduler_type.exit_gracefully = exit_gracefully
